@@ -1,0 +1,47 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test env data viz mlflow lint lock clean
+
+bin := .venv/bin
+export MLFLOW_DISABLE_TELEMETRY := true
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: env data ## Set up, bring the data, run the whole pipeline
+	@$(bin)/kedro run
+	@echo
+	@echo "Samples:   $$(find "$$PWD/data/08_reporting" -path '*sample_sheet.png/*' -name '*.png' | sort | tail -n 1)"
+	@echo "Figures:   make mlflow, then http://127.0.0.1:5000"
+	@echo "Pipeline:  make viz, then http://127.0.0.1:4141"
+	@echo "A kanji:   $(bin)/kedro run --pipeline=generate --params=\"prompt=water,style=brush\""
+
+test: env data lint ## Set up, bring the data, check style and types, run the tests
+	@$(bin)/pytest
+
+env: ## Make .venv hold what requirements.lock names
+	@scripts/setup.sh
+
+data: ## Bring fonts and dictionary into data/01_raw
+	@scripts/raw_data.sh
+
+viz: env ## Show the pipeline with previews on http://127.0.0.1:4141
+	@$(bin)/kedro viz run --host 127.0.0.1
+
+mlflow: env ## Show runs, curves and models on http://127.0.0.1:5000
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+		$(bin)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+		--backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --artifacts-destination "$(CURDIR)/mlartifacts"
+
+lint: env ## Check style and types
+	@$(bin)/ruff check
+	@$(bin)/ruff format --check
+	@$(bin)/mypy
+
+lock: env ## Resolve the dependencies of pyproject.toml into requirements.lock
+	@$$(command -v uv || echo .tools/bin/uv) pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --extra dev pyproject.toml --output-file requirements.lock
+
+clean: ## Remove what tools keep to be faster
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache
+	@find src tests -name __pycache__ -prune -exec rm -rf {} +

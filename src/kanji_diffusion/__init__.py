@@ -1,0 +1,3 @@
+"""Text-to-kanji latent diffusion: an exact, tracked, restartable pipeline from fonts to a model."""
+
+__version__ = "0.1.0"

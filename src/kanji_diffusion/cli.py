@@ -1,0 +1,195 @@
+"""`kedro run` of this project: a user's mistake is answered in one sentence, never with a traceback."""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.config import MissingConfigException
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.project import pipelines
+from kedro.io.core import DatasetError
+from kedro.utils import get_close_matches
+from kedro.validation.exceptions import ParameterValidationError
+from kedro.validation.type_extractor import TypeExtractor
+from kedro.validation.utils import _unwrap_optional, resolve_nested_dict_path
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from yaml import YAMLError
+
+from kanji_diffusion import tracking
+from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.hooks import current_context, project_root
+
+_ERRORS_TOLD = 3
+_MUST_BE = {
+    "bool": "true or false",
+    "dict": "a mapping",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list",
+    "model": "a mapping",
+    "string": "text",
+    "tuple": "a list",
+}
+
+
+class _Stopped(click.ClickException):
+    exit_code = 130
+
+
+class RunCommand(click.Command):
+    """Kedro's run command, with errors told in one sentence."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the options."""
+        with _plainly(args):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the pipelines."""
+        for name in ("kedro.pipeline.node", "kedro.validation.parameter_validator"):
+            # Kedro logs an error in its own words before raising it.
+            logging.getLogger(name).addFilter(lambda record: record.levelno < logging.ERROR)
+        warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
+        with _plainly([ctx.params["pipeline"], *ctx.params["pipelines"]]):
+            return super().invoke(ctx)
+
+
+@click.group(name="kedro")
+def cli() -> None:  # noqa: D103 - a help text here would be shown as that of `kedro`
+    pass
+
+
+run = RunCommand("run", params=kedro_run.params, callback=kedro_run.callback, help=kedro_run.help)
+cli.add_command(run)
+
+
+@contextmanager
+def _plainly(requested: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except KedroCliError as error:
+        raise click.UsageError(error.message) from error
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except KeyboardInterrupt:
+        tracking.end_run("KILLED")
+        raise _Stopped("Stopped on request: what was finished is kept.") from None
+    except TrainingInterrupted as error:
+        raise _Stopped(str(error)) from error
+    except Exception as error:
+        raise click.ClickException(_sentence(error, requested)) from error
+
+
+def _sentence(error: Exception, requested: list[str]) -> str:
+    told = next((cause for cause in _causes(error) if isinstance(cause, KanjiDiffusionError)), None)
+    if told is not None:
+        return str(told)
+    if isinstance(error, ParameterValidationError):
+        return _parameter_sentence(error)
+    if isinstance(error, ValidationError):
+        return _details_sentence(error, type(error).__name__ if not error.title else error.title, None)
+    if isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
+        return _catalog_sentence(str(error))
+    if isinstance(error, ValueError) and _raised_by_kedro(error):
+        names = sorted(pipelines)
+        for name in requested:
+            if name and name not in names:
+                return f"There is no pipeline `{name}`: choose among {', '.join(names)}."
+        return str(error)
+    return _unexpected(error)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _raised_by_kedro(error: Exception) -> bool:
+    last_frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    return str(last_frame.f_globals.get("__name__")).startswith("kedro.")
+
+
+def _catalog_sentence(message: str) -> str:
+    pattern = r"(\S+): Failed while (loading|saving) data (?:from|to) dataset [^\n]*\n(.*)"
+    if wrapped := re.match(pattern, message, re.S):
+        message = f"`{wrapped[1]}` failed in {wrapped[2]}: {wrapped[3]}"
+    return " ".join(message.split())
+
+
+def _parameter_sentence(error: ParameterValidationError) -> str:
+    # Kedro's error holds nothing but a text of several lines: validate again what it names, to learn why.
+    context = current_context()
+    assert context is not None
+    models = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+    for path in re.findall(r"^- Parameter '([^']+)'", str(error), re.M):
+        model: Any = _unwrap_optional(models[path])
+        try:
+            model.model_validate(resolve_nested_dict_path(context.config_loader["parameters"], path))
+        except ValidationError as invalid:
+            return _details_sentence(invalid, path, model)
+    return " ".join(str(error).split())
+
+
+def _details_sentence(error: ValidationError, path: str, model: type[BaseModel] | None) -> str:
+    details = error.errors(include_url=False)
+    sentences = [_detail_sentence(detail, path, model) for detail in details[:_ERRORS_TOLD]]
+    if len(details) > _ERRORS_TOLD:
+        sentences.append(f"There are {len(details) - _ERRORS_TOLD} more.")
+    return " ".join(sentences)
+
+
+def _detail_sentence(detail: ErrorDetails, path: str, model: type[BaseModel] | None) -> str:
+    name = ".".join([path, *map(str, detail["loc"])])
+    kind, message = detail["type"], detail["msg"]
+    if kind == "missing":
+        return f"Parameter `{name}` is missing."
+    if kind == "extra_forbidden":
+        fields = _fields(model, detail["loc"][:-1])
+        matches = get_close_matches(str(detail["loc"][-1]), fields)
+        hint = f"did you mean `{matches[0]}`?" if matches else f"the parameters here are {', '.join(fields)}."
+        return f"There is no parameter `{name}`: {hint}"
+    if kind in ("value_error", "assertion_error"):
+        reason = message.partition(", ")[2]
+    else:
+        family = _MUST_BE.get(kind.partition("_")[0])
+        typed = kind.endswith(("_type", "_parsing", "_from_float")) and family
+        reason = f"it must be {family}" if typed else re.sub("^Input should", "it should", message)
+    value = detail["input"]
+    given = "null" if value is None else repr(value) if isinstance(value, str) else f"{value}"
+    return f"Parameter `{name}` is {given}: {reason.rstrip('.')}."
+
+
+def _fields(model: Any, location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = _unwrap_optional(field.annotation) if field else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def _unexpected(error: Exception) -> str:
+    name = " ".join([type(error).__name__, *getattr(error, "__notes__", [])])
+    reason = " ".join(str(error).split()) or "no reason given"
+    log = Path(project_root()) / "logs" / "errors.log"
+    try:
+        log.parent.mkdir(exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')}\n")
+            traceback.print_exception(error, file=file)
+    except OSError as unwritable:
+        return f"{name}: {reason} (the traceback could not be kept: {unwritable})."
+    return f"{name}: {reason} (the traceback is in {log})."

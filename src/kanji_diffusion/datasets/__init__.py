@@ -1,0 +1,21 @@
+"""The dataset classes of the catalog."""
+
+from kanji_diffusion.datasets.array_folder import ArrayFolderDataset
+from kanji_diffusion.datasets.image_sheet import ImageSheetDataset
+from kanji_diffusion.datasets.model_folder import ModelFolderDataset
+from kanji_diffusion.datasets.raw_path import RawPathDataset
+from kanji_diffusion.datasets.report import ReportDataset
+from kanji_diffusion.datasets.table import TableDataset
+from kanji_diffusion.datasets.tracker import TrackerDataset
+from kanji_diffusion.datasets.work_folder import WorkFolderDataset
+
+__all__ = [
+    "ArrayFolderDataset",
+    "ImageSheetDataset",
+    "ModelFolderDataset",
+    "RawPathDataset",
+    "ReportDataset",
+    "TableDataset",
+    "TrackerDataset",
+    "WorkFolderDataset",
+]

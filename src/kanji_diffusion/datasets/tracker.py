@@ -1,0 +1,49 @@
+"""The training loop's way to MLflow, as a catalog entry."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import mlflow
+from kedro.io.core import AbstractDataset, DatasetError
+
+from kanji_diffusion.tracking import MlflowTracker
+from kanji_diffusion.training.tracker import NullTracker, Tracker
+
+
+class TrackerDataset(AbstractDataset[NoReturn, Tracker]):
+    """Loads a tracker that reports to the MLflow run of this `kedro run`, and a silent one outside a run.
+
+    Args:
+        prefix: Put before the name of every metric and picture, with a slash.
+        metadata: Kept for Kedro-Viz.
+
+    Attributes:
+        run_id: The MLflow run to report to, set by the project's hooks because the active run is a
+            property of the main thread and nodes may load their inputs in another one.
+    """
+
+    def __init__(self, *, prefix: str = "", metadata: dict[str, Any] | None = None) -> None:
+        self._prefix = prefix
+        self.metadata = metadata
+        self.run_id: str | None = None
+
+    def load(self) -> Tracker:
+        """Return the tracker."""
+        active = mlflow.active_run()
+        run_id = self.run_id or (active.info.run_id if active else None)
+        return MlflowTracker(run_id, self._prefix) if run_id else NullTracker()
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse: a tracker is only ever loaded.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError("A tracker cannot be saved: name it among a node's inputs only.")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"prefix": self._prefix}

@@ -1,0 +1,1 @@
+"""Latent diffusion out of diffusers' parts: autoencoder, UNet, text states, noise schedule, losses and sampler."""

@@ -1,0 +1,35 @@
+"""The finished model as a plain diffusers folder, loadable without this project."""
+
+from __future__ import annotations
+
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+
+from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
+from kanji_diffusion.diffusion.text import TextEncoder
+
+
+def assemble(
+    vae: AutoencoderKL, unet: UNet2DConditionModel, text: TextEncoder, schedule: ScheduleSettings, sampler_name: str
+) -> StableDiffusionPipeline:
+    """Put the parts together as a `StableDiffusionPipeline`.
+
+    Args:
+        vae: With folded latent statistics.
+        unet: The last stage's averaged weights.
+        text: Tokenizer and text model that the UNet was trained with.
+        schedule: The diffusion process of training.
+        sampler_name: The sampler that the folder is saved with; any other can be set after loading.
+
+    Raises:
+        KanjiDiffusionError: If the sampler is unknown or does not suit the schedule.
+    """
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text.model,
+        tokenizer=text.tokenizer,
+        unet=unet,
+        scheduler=sampler(sampler_name, training_schedule(schedule)),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

@@ -1,0 +1,58 @@
+"""The UNet's training samples: latents and caption states, gathered from memory-mapped arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.training.loop import Batch
+from kanji_diffusion.training.randomness import SampleRandom
+
+
+class CaptionDropoutSettings(Settings):
+    """How often a caption is replaced by the empty one, for classifier-free guidance (Ho and Salimans, 2022)."""
+
+    rate: float = Field(0.1, ge=0, le=1)
+
+
+class LatentStore:
+    """Latents with, at each read, one of their captions or the empty one.
+
+    Args:
+        latents: `mean` and `std`, float `[N, C, h, w]`.
+        states: Caption states `[M, L, D]`; entry 0 is the empty caption.
+        captions: int64 `[N, K]`, the captions of each latent as rows of `states`; rows with fewer are padded by -1.
+        dropout: Share of reads that see the empty caption.
+    """
+
+    def __init__(
+        self, latents: Mapping[str, np.ndarray], states: np.ndarray, captions: np.ndarray, dropout: float
+    ) -> None:
+        self.mean, self.std = torch.from_numpy(np.asarray(latents["mean"])), torch.from_numpy(np.asarray(latents["std"]))
+        self.states = torch.from_numpy(np.asarray(states))
+        self.captions = torch.from_numpy(captions)
+        self.choices = (self.captions >= 0).sum(dim=1)
+        self.dropout = dropout
+
+    def __len__(self) -> int:
+        """Number of latents."""
+        return len(self.mean)
+
+    def fingerprint(self) -> str:
+        """Changes whenever a latent, a state, a caption or the dropout changes."""
+        digest = hashlib.sha256(str(self.dropout).encode())
+        for tensor in (self.mean, self.std, self.states, self.captions):
+            digest.update(tensor.contiguous().numpy())
+        return digest.hexdigest()[:16]
+
+    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+        """`mean` and `std` `[B, C, h, w]` and the `states` `[B, L, D]` of one caption each."""
+        choice = random.integers("caption", self.choices[index])
+        caption = self.captions[index, choice]
+        caption[random.uniform("dropout") < self.dropout] = 0
+        return {"mean": self.mean[index], "std": self.std[index], "states": self.states[caption]}

@@ -1,0 +1,80 @@
+"""The noise schedule of training, and the samplers that go with it, by name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler, SchedulerMixin
+from pydantic import Field
+
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.settings_model import Settings
+
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddpm": ("DDPMScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "plms": ("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": False}),
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {"use_karras_sigmas": True}),
+    "euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+}
+_ZERO_TERMINAL_SNR = ("ddpm", "ddim", "dpm++", "unipc", "euler")
+
+
+class ScheduleSettings(Settings):
+    """The diffusion process that the UNet learns to invert (Ho et al., 2020)."""
+
+    timesteps: int = Field(1000, ge=1)
+    betas: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
+    beta_start: float = Field(0.00085, gt=0, lt=1)
+    beta_end: float = Field(0.012, gt=0, lt=1)
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    zero_terminal_snr: bool = Field(
+        False, description="Rescale betas so that the last timestep is pure noise (Lin et al., 2024)."
+    )
+
+
+def training_schedule(settings: ScheduleSettings) -> DDPMScheduler:
+    """The DDPM schedule of training."""
+    return DDPMScheduler(
+        num_train_timesteps=settings.timesteps,
+        beta_schedule=settings.betas,
+        beta_start=settings.beta_start,
+        beta_end=settings.beta_end,
+        prediction_type=settings.prediction,
+        rescale_betas_zero_snr=settings.zero_terminal_snr,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        steps_offset=1,
+    )
+
+
+def sampler(name: str, schedule: SchedulerMixin) -> SchedulerMixin:
+    """A fresh sampler by name with the betas and the prediction type of `schedule`.
+
+    Raises:
+        KanjiDiffusionError: If the name is unknown or the sampler has no zero-terminal-SNR form.
+    """
+    if name not in SAMPLERS:
+        raise KanjiDiffusionError(f"The sampler '{name}' is unknown: choose one of {', '.join(SAMPLERS)}.")
+    if schedule.config.get("rescale_betas_zero_snr") and name not in _ZERO_TERMINAL_SNR:
+        raise KanjiDiffusionError(
+            f"The sampler '{name}' cannot start from zero terminal SNR, on which this model was trained: "
+            f"choose one of {', '.join(_ZERO_TERMINAL_SNR)}."
+        )
+    class_name, options = SAMPLERS[name]
+    shared = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type", "steps_offset")
+    config = {key: schedule.config[key] for key in (*shared, "timestep_spacing")}
+    if name in _ZERO_TERMINAL_SNR:
+        config["rescale_betas_zero_snr"] = bool(schedule.config.get("rescale_betas_zero_snr"))
+    if name in ("ddpm", "ddim"):
+        config["clip_sample"] = False
+    return getattr(diffusers, class_name)(**config, **options)
+
+
+def signal_to_noise(schedule: DDPMScheduler) -> torch.Tensor:
+    """Signal-to-noise ratio of every timestep, float32 `[timesteps]`."""
+    alphas = schedule.alphas_cumprod
+    return alphas / (1 - alphas)

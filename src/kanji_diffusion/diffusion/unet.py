@@ -1,0 +1,78 @@
+"""The text-conditioned UNet, built from configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from diffusers import UNet2DConditionModel
+from pydantic import Field, model_validator
+
+from kanji_diffusion.settings_model import Settings
+
+
+class UNetSettings(Settings):
+    """Architecture of the UNet; one for all stages, since each starts from the last one's weights."""
+
+    channels: tuple[int, ...] = Field((64, 128), min_length=1, description="Channels of each level.")
+    cross_attention: tuple[bool, ...] = Field((True, True), description="Which levels attend to the text.")
+    layers: int = Field(1, ge=1, description="Residual blocks per level.")
+    heads: int = Field(4, ge=1, description="Attention heads.")
+    groups: int = Field(32, ge=1, description="Groups of the group normalisation.")
+    global_text: bool = Field(True, description="Pool the text states into the time embedding as well.")
+    time_modulation: Literal["default", "scale_shift"] = Field(
+        "scale_shift", description="How time and pooled text act on a block: added, or as scale and shift."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UNetSettings:
+        if len(self.cross_attention) != len(self.channels):
+            raise ValueError(
+                f"`cross_attention` has {len(self.cross_attention)} entries and `channels` {len(self.channels)}; "
+                "give one for each level"
+            )
+        for width in self.channels:
+            if width % self.groups or width % self.heads:
+                raise ValueError(f"{width} channels cannot be divided by {self.groups} groups and {self.heads} heads")
+        return self
+
+
+def text_unet(
+    settings: UNetSettings, latent_channels: int, latent_size: int, text_width: int
+) -> UNet2DConditionModel:
+    """A UNet with random weights.
+
+    The time path has three linear layers with SiLU between: two of the time embedding and, in every residual
+    block, one behind a SiLU.
+
+    Args:
+        settings: Architecture.
+        latent_channels: Channels C of the latents `[B, C, h, w]`.
+        latent_size: Height and width of the latents that the stage is trained on.
+        text_width: Width D of the text states `[B, L, D]`.
+    """
+    down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in settings.cross_attention)
+    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(settings.cross_attention))
+    pooled = {"addition_embed_type": "text"} if settings.global_text else {}
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=settings.channels,
+        down_block_types=down,
+        up_block_types=up,
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        layers_per_block=settings.layers,
+        cross_attention_dim=text_width,
+        attention_head_dim=settings.heads,
+        resnet_time_scale_shift=settings.time_modulation,
+        norm_num_groups=settings.groups,
+        **pooled,
+    )
+
+
+def continue_unet(start: UNet2DConditionModel, latent_size: int) -> UNet2DConditionModel:
+    """A copy of `start`, weights included, for latents of another height and width."""
+    unet = UNet2DConditionModel.from_config({**start.config, "sample_size": latent_size})
+    unet.load_state_dict(start.state_dict())
+    return unet

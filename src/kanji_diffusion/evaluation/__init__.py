@@ -1,0 +1,1 @@
+"""Figures and pictures that say whether the samples are the kanji that were asked for."""

@@ -1,0 +1,139 @@
+"""Drawing of glyphs onto the square; what the child processes of `render` run, with few imports."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from kanji_diffusion.glyphs.augment import MARGIN, AugmentSettings, augment_views
+
+_SMALLEST_DRAWING = 64  # at fewer pixels hinting drops whole strokes of thin faces: 王 turns into 土
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How the glyphs of a face sit on the em square, in em: measured once, the same for all its glyphs."""
+
+    extent: float
+    """The larger side of a typical large glyph (75th percentile)."""
+    centre_x: float
+    """Centre of the typical glyph, right of the origin."""
+    centre_y: float
+    """Centre of the typical glyph, below the baseline (negative: above)."""
+
+
+@lru_cache(maxsize=16)
+def open_font(path: str, face_index: int, em: float) -> ImageFont.FreeTypeFont:
+    """Open a face for drawing with `em` pixels per em and without any glyph substitution."""
+    return ImageFont.truetype(path, em, index=face_index, layout_engine=ImageFont.Layout.BASIC)
+
+
+def ink_of(font: ImageFont.FreeTypeFont, character: str) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """Draw a character with its origin on a pixel corner.
+
+    Returns:
+        The ink cut out along its box (mode "L", 255 = ink), and the box (left, top, right, bottom) in pixels
+        from the origin; an empty box when nothing was drawn.
+    """
+    em = round(font.size)
+    canvas = Image.new("L", (4 * em, 4 * em))
+    ImageDraw.Draw(canvas).text((em, 2 * em), character, fill=255, font=font, anchor="ls")
+    box = canvas.getbbox() or (em, 2 * em, em, 2 * em)
+    return canvas.crop(box), (box[0] - em, box[1] - 2 * em, box[2] - em, box[3] - 2 * em)
+
+
+def draw_block(
+    path: str,
+    face_index: int,
+    placement: dict[str, float],
+    glyph_keys: list[str],
+    characters: str,
+    size: int,
+    fill: float,
+    views: int,
+    augment: dict[str, Any],
+) -> tuple[Any, bytes]:
+    """Draw some characters of one face.
+
+    Args:
+        path: The font file.
+        face_index: Which face of the file.
+        placement: Fields of `Placement`.
+        glyph_keys: What the random draws of each character are a function of, beside the number of the view.
+        characters: As many characters.
+        size: Side of the pictures in pixels.
+        fill: Share of the square that a typical large glyph takes.
+        views: Pictures per character; the first is not augmented.
+        augment: Fields of `AugmentSettings`.
+
+    Returns:
+        None, and the uint8 pixels [characters, views, size, size], 0 = ink, 255 = paper.
+    """
+    face_placement, settings = Placement(**placement), AugmentSettings(**augment)
+    pictures = []
+    for key, character in zip(glyph_keys, characters, strict=True):
+        pictures.append(draw_glyph(path, face_index, face_placement, character, size, fill).tobytes())
+        if views > 1:
+            # An affine map softens strokes, so it starts from twice the pixels.
+            large = draw_glyph(path, face_index, face_placement, character, 2 * size, fill)
+            view_keys = [f"{key}/{view}" for view in range(1, views)]
+            pictures += [view.tobytes() for view in augment_views(large, size, settings, view_keys)]
+    return None, np.bitwise_not(np.frombuffer(b"".join(pictures), dtype=np.uint8)).tobytes()
+
+
+def draw_glyph(
+    path: str, face_index: int, placement: Placement, character: str, size: int, fill: float
+) -> Image.Image:
+    """Draw one character with its face's placement.
+
+    Args:
+        path: The font file.
+        face_index: Which face of the file.
+        placement: How the face sits on the em square.
+        character: What to draw.
+        size: Side of the square in pixels.
+        fill: Share of the square that a typical large glyph takes.
+
+    Returns:
+        `size` x `size`, mode "L", 0 = paper, 255 = ink. A glyph that would leave the square is moved back,
+        and made smaller if it does not fit at all.
+    """
+    if size < _SMALLEST_DRAWING:
+        factor = math.ceil(_SMALLEST_DRAWING / size)
+        return draw_glyph(path, face_index, placement, character, factor * size, fill).reduce(factor)
+    em = fill * size / placement.extent
+    corner = (size / 2 - placement.centre_x * em, size / 2 - placement.centre_y * em)
+    picture = Image.new("L", (size, size))
+    ImageDraw.Draw(picture).text(
+        corner, character, fill=255, font=open_font(path, face_index, em), anchor="ls"
+    )
+    box = picture.getbbox()
+    margin = round(MARGIN * size)
+    if box and min(box[:2]) >= margin and max(box[2:]) <= size - margin:
+        return picture
+    return _draw_fitted(path, face_index, character, em, corner, size)
+
+
+def _draw_fitted(
+    path: str, face_index: int, character: str, em: float, corner: tuple[float, float], size: int
+) -> Image.Image:
+    margin = round(MARGIN * size)
+    room = size - 2 * margin
+    ink, box = ink_of(open_font(path, face_index, em), character)
+    for _ in range(3):  # hinting may round a smaller drawing up again
+        if max(ink.size) <= room:
+            break
+        em *= (room - 0.5) / max(ink.size)
+        ink, box = ink_of(open_font(path, face_index, em), character)
+    left, top = (
+        min(max(round(origin) + low, margin), max(margin, size - margin - length))
+        for origin, low, length in zip(corner, box[:2], ink.size, strict=True)
+    )
+    picture = Image.new("L", (size, size))
+    picture.paste(ink, (left, top))
+    return picture

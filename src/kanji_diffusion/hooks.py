@@ -1,0 +1,246 @@
+"""What the project adds to Kedro's life cycle: checked inputs, pinned versions, lineage in MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from kedro.config import AbstractConfigLoader
+from kedro.framework import project as kedro_project
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import settings
+from kedro.io import AbstractDataset, CatalogProtocol, Version
+from kedro.io.core import AbstractVersionedDataset, is_parameter
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro.utils import find_kedro_project, get_close_matches
+from kedro.validation.type_extractor import TypeExtractor
+from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
+from pydantic import BaseModel
+
+from kanji_diffusion import tracking
+from kanji_diffusion.datasets import RawPathDataset, TrackerDataset
+from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.training.hardware import set_threads
+
+_context: ProjectContext | None = None
+
+
+class ProjectContext(KedroContext):
+    """Kedro's context, remembered while it is the current one.
+
+    A hook would do for `kedro run`, but Kedro-Viz makes its context without calling the hooks.
+    """
+
+    mlflow: KedroMlflowConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        global _context
+        _context = self
+        # The pipelines follow the stages, so those of an earlier context are out of date.
+        kedro_project.pipelines.configure(f"{kedro_project.PACKAGE_NAME}.pipeline_registry")
+
+
+def current_context() -> ProjectContext | None:
+    """The context that was made last in this process, if any."""
+    return _context
+
+
+def project_root() -> str:
+    """The project folder, whatever the working directory (the resolver `${project_root:}`)."""
+    if _context is not None:
+        return str(_context.project_path)
+    return str(find_kedro_project(Path.cwd()) or Path(__file__).parents[2])
+
+
+def local_artifacts(tracking_uri: str) -> str | None:
+    """Where the artifacts of a local database go; a server decides for itself (`${local_artifacts:<uri>}`)."""
+    return f"{project_root()}/mlartifacts" if tracking_uri.startswith("sqlite:") else None
+
+
+def configured_stages() -> tuple[str, ...]:
+    """Names of the training stages, in order: the keys of the parameter `stages` that are not null.
+
+    They are those of the current context (its environment and runtime parameters), or of the environment in
+    `KEDRO_ENV` when there is none yet (`kedro registry list`).
+
+    Raises:
+        KanjiDiffusionError: If `stages` is not a mapping.
+    """
+    loader = _context.config_loader if _context is not None else _config_loader(os.getenv("KEDRO_ENV"))
+    stages = loader["parameters"].get("stages") or {}
+    if not isinstance(stages, Mapping):
+        raise KanjiDiffusionError(
+            f"Parameter `stages` is '{stages}': it must map the name of each stage to its settings."
+        )
+    return tuple(str(name) for name, stage in stages.items() if stage is not None)
+
+
+def _config_loader(env: str | None, conf_source: str | None = None) -> AbstractConfigLoader:
+    source = conf_source or str(Path(project_root()) / settings.CONF_SOURCE)
+    return settings.CONFIG_LOADER_CLASS(conf_source=source, env=env, **settings.CONFIG_LOADER_ARGS)
+
+
+class ProjectHooks:
+    """The project's hooks; one instance serves the one run of a session."""
+
+    def __init__(self) -> None:
+        self._catalog: CatalogProtocol | None = None
+        self._run_id: str | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        """Refuse an environment or runtime parameters that are unknown, before anything is opened."""
+        _refuse_unknown_environment(context)
+        given = context.config_loader.runtime_params
+        if given:
+            known = _config_loader(context.env, str(context.config_loader.conf_source))["parameters"]
+            models = TypeExtractor(dict(kedro_project.pipelines)).extract_types_from_pipelines()
+            _refuse_unknown(given, known, set(models))
+
+    @hook_impl(wrapper=True)
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> Iterator[None]:
+        """Check and pin what the run reads; then, once kedro-mlflow has opened a run, describe it there."""
+        self._catalog, self._run_id = catalog, None
+        names = "+".join(run_params["pipeline_names"] or ["__default__"])
+        versions = {name: _pin(name, catalog) for name in sorted(pipeline.inputs()) if not is_parameter(name)}
+        context = current_context()
+        assert context is not None
+        _set_threads(context.config_loader["parameters"].get("threads"))
+        run_options = context.mlflow.tracking.run
+        run_options.name = run_options.name or f"{names} {run_params['run_id']}"
+
+        yield
+
+        active = mlflow.active_run()
+        if active is None:
+            return
+        self._run_id = active.info.run_id
+        for name in versions:
+            if isinstance(dataset := catalog.get(name), TrackerDataset):
+                dataset.run_id = self._run_id
+        read = {f"read.{name}": version for name, version in versions.items() if version}
+        tracking.set_tags(self._run_id, tracking.describe_environment(context.project_path) | read)
+        tracking.log_packages(self._run_id)
+
+    @hook_impl(tryfirst=True)
+    def before_node_run(self, inputs: dict[str, Any]) -> None:
+        """Show kedro-mlflow plain parameters, which it can flatten: it would log a model as one long text.
+
+        `inputs` is the copy that Kedro makes for the hooks; the node gets the models.
+        """
+        for name, value in inputs.items():
+            if is_parameter(name) and isinstance(value, BaseModel):
+                inputs[name] = value.model_dump(mode="json")
+
+    @hook_impl
+    def before_dataset_saved(self, dataset_name: str) -> None:
+        """Make later nodes read what this run is about to save, not what another run saves meanwhile."""
+        dataset = self._versioned(dataset_name)
+        if dataset is not None and not dataset._version.load:
+            version = dataset.resolve_save_version()
+            dataset._version = Version(version, version)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Record the version that was saved and, where the catalog asks for it, a copy and its figures."""
+        dataset = self._versioned(dataset_name)
+        if self._run_id is None or dataset is None:
+            return
+        tracking.set_tags(self._run_id, {f"written.{dataset_name}": dataset.resolve_save_version() or ""})
+        wishes = (getattr(dataset, "metadata", None) or {}).get("mlflow", {})
+        if "artifact_path" in wishes:
+            path = Path(dataset._get_load_path())
+            tracking.log_artifact(self._run_id, path, wishes["artifact_path"])
+        if wishes.get("metrics"):
+            tracking.log_report(self._run_id, dataset_name, data)
+
+    @hook_impl
+    def on_node_error(self, error: Exception, node: Node) -> None:
+        """Note on the error where it happened."""
+        error.add_note(f"in node `{node.name}`")
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, error: Exception) -> None:
+        """Keep the reason with the run; kedro-mlflow has closed it as failed, which a wanted stop is not."""
+        if self._run_id is None:
+            return
+        tracking.set_tags(self._run_id, {"error": f"{type(error).__name__}: {error}"})
+        if isinstance(error, TrainingInterrupted):
+            tracking.end_run("KILLED", self._run_id)
+
+    def _versioned(self, name: str) -> AbstractVersionedDataset | None:
+        dataset = self._catalog.get(name) if self._catalog is not None else None
+        return dataset if isinstance(dataset, AbstractVersionedDataset) and dataset._version else None
+
+
+def _refuse_unknown_environment(context: KedroContext) -> None:
+    # kedro-mlflow takes a folder that is not there for a missing mlflow.yml, and goes on without one.
+    conf = Path(context.config_loader.conf_source)
+    if context.env and conf.is_dir() and not (conf / context.env).is_dir():
+        there = ", ".join(sorted(path.name for path in conf.iterdir() if path.is_dir()))
+        raise KanjiDiffusionError(f"There is no environment `{context.env}` in {conf}: choose among {there}.")
+
+
+def _refuse_unknown(
+    given: Mapping[str, Any], known: Mapping[str, Any], models: set[str], prefix: str = ""
+) -> None:
+    # What lies inside a parameter model is checked by the model, which also knows the fields left to default.
+    for key, value in given.items():
+        path = f"{prefix}{key}"
+        if path in models:
+            continue
+        if key not in known:
+            matches = [f"`{prefix}{match}`" for match in get_close_matches(str(key), map(str, known))]
+            hint = f"did you mean {' or '.join(matches)}?" if matches else f"{_listing(prefix, known)}."
+            raise KanjiDiffusionError(f"There is no parameter `{path}`: {hint}")
+        if isinstance(value, Mapping) and isinstance(known[key], Mapping):
+            _refuse_unknown(value, known[key], models, f"{path}.")
+
+
+def _listing(prefix: str, known: Mapping[str, Any]) -> str:
+    where = f"`{prefix[:-1]}` has" if prefix else "there are"
+    return f"{where} {', '.join(map(str, known)) or 'none'}"
+
+
+def _pin(name: str, catalog: CatalogProtocol) -> str | None:
+    dataset = catalog.get(name)
+    if dataset is None or not dataset.exists():
+        raise KanjiDiffusionError(_missing(name, dataset))
+    if not isinstance(dataset, AbstractVersionedDataset) or not dataset._version:
+        return None
+    version = dataset.resolve_load_version()
+    dataset._version = Version(version, dataset._version.save)
+    return version
+
+
+def _missing(name: str, dataset: AbstractDataset | None) -> str:
+    if isinstance(dataset, RawPathDataset):
+        return f"`{name}` is missing at {dataset.filepath}: {dataset.remedy}."
+    if isinstance(dataset, AbstractVersionedDataset) and dataset._version and dataset._version.load:
+        versions = dataset.list_versions(full_path=False)[:3]
+        there = f"the newest are {', '.join(versions)}" if versions else "there is none at all"
+        return f"`{name}` has no version {dataset._version.load}: {there}."
+    makers = [
+        pipeline_name
+        for pipeline_name, pipeline in kedro_project.pipelines.items()
+        if pipeline_name != "__default__" and name in pipeline.all_outputs()
+    ]
+    if makers:
+        return f"`{name}` is missing: run `kedro run --pipeline={makers[0]}` first."
+    return f"`{name}` is missing, and no pipeline makes it: give it an entry in the catalog."
+
+
+def _set_threads(threads: Any) -> None:
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise KanjiDiffusionError(
+            f"Parameter `threads` is '{threads}': it must be a whole number from 1, or null for all cores."
+        )
+    set_threads(threads)

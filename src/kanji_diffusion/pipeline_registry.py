@@ -1,0 +1,20 @@
+"""The project's pipelines by name."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline
+
+from kanji_diffusion.hooks import configured_stages
+from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """All pipelines; `kedro run` is the sum of those that make a model and judge it."""
+    making = {
+        "render_glyphs": render_glyphs.create_pipeline(),
+        "filter_glyphs": filter_glyphs.create_pipeline(),
+        "train_vae": train_vae.create_pipeline(),
+        "train_unet": train_unet.create_pipeline(configured_stages()),
+        "evaluate": evaluate.create_pipeline(),
+    }
+    return making | {"generate": generate.create_pipeline(), "__default__": sum(making.values(), Pipeline([]))}

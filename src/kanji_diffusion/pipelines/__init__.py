@@ -1,0 +1,1 @@
+"""The six pipelines: wiring and thin nodes."""

@@ -1,0 +1,143 @@
+"""Nodes of filter_glyphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from transformers import ResNetForImageClassification
+
+from kanji_diffusion.diffusion.text import TextEncoderSettings
+from kanji_diffusion.evaluation.report import score_histograms, sheet
+from kanji_diffusion.glyphs.captions import caption_rows
+from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.scoring import aesthetics, clip, filtering, ink, recogniser
+from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.tracker import Tracker
+
+_EXTREMES = 40
+
+
+def train_recogniser(
+    glyphs: pd.DataFrame,
+    settings: recogniser.RecogniserSettings,
+    training: TrainingSettings,
+    tracker: Tracker,
+    checkpoints: Path,
+) -> ResNetForImageClassification:
+    """The reader of the reading score, trained on the faces that are not held out."""
+    seen = glyphs[~glyphs["held_out"]]
+    characters = sorted(glyphs["character"].unique())
+    labels = seen["character"].map({character: number for number, character in enumerate(characters)})
+    torch.manual_seed(training.seed)
+    return train(
+        recogniser.recogniser(settings, characters),
+        recogniser.RecogniserLoss(settings),
+        recogniser.GlyphStore(decode_images(seen), labels.to_numpy(), settings),
+        training,
+        name="recogniser",
+        checkpoints=checkpoints,
+        tracker=tracker,
+    )
+
+
+def check_recogniser(model: ResNetForImageClassification, glyphs: pd.DataFrame) -> dict[str, Any]:
+    """How often the recogniser is right on faces that it never saw."""
+    held = glyphs[glyphs["held_out"]]
+    if held.empty:
+        return {"glyphs": 0}
+    reading = recogniser.read(model, decode_images(held))
+    held = held.assign(top1=reading.correct(held["character"].tolist()))
+    report: dict[str, Any] = {"glyphs": len(held), "top1": held["top1"].mean()}
+    for by in ("style", "face_id"):
+        report[by] = held.groupby(by)["top1"].mean().to_dict()
+    return report
+
+
+def train_clip(
+    glyphs: pd.DataFrame,
+    captions: pd.DataFrame,
+    settings: clip.ClipSettings,
+    text_encoder: TextEncoderSettings,
+    bending: recogniser.RecogniserSettings,
+    training: TrainingSettings,
+    tracker: Tracker,
+    checkpoints: Path,
+) -> clip.ClipScorer:
+    """The CLIP model of the scores: pretrained by name, or its vision tower trained here."""
+    torch.manual_seed(training.seed)
+    scorer = clip.build_scorer(settings, text_encoder)
+    if settings.source != clip.TRAINED:
+        return scorer
+    seen = glyphs[glyphs["split"] == "train"]
+    groups = seen.groupby(["character", "style"]).ngroup().to_numpy()
+    store = clip.PairStore(
+        decode_images(seen),
+        caption_rows(seen, captions),
+        groups,
+        clip.pooled_texts(scorer, captions["text"].tolist()),
+        bending,
+    )
+    train(
+        clip.towers(scorer.model),
+        clip.ClipLoss(),
+        store,
+        training,
+        name="clip",
+        checkpoints=checkpoints,
+        tracker=tracker,
+    )
+    return scorer
+
+
+def train_aesthetic_head(
+    scorer: clip.ClipScorer, glyphs: pd.DataFrame, settings: aesthetics.AestheticSettings
+) -> tuple[aesthetics.AestheticHead, dict[str, Any]]:
+    """The aesthetic head, and how often it ranks held-out glyphs above their spoilt selves."""
+    images = decode_images(glyphs[glyphs["split"] == "train"])
+    head = aesthetics.train_aesthetic_head(scorer, images, settings)
+    held = glyphs[glyphs["held_out"]]
+    checked = decode_images(held if len(held) else glyphs[glyphs["view"] == 0])
+    ranked = aesthetics.ranking_accuracy(scorer, head, checked, settings.seed + 1)
+    return head, {"ranked_right": float(np.mean(list(ranked.values()))), "kind": ranked}
+
+
+def score_glyphs(
+    glyphs: pd.DataFrame, captions: pd.DataFrame, scorer: clip.ClipScorer, head: aesthetics.AestheticHead
+) -> pd.DataFrame:
+    """Scores and ink measures of every glyph, and its long caption."""
+    long = captions.loc[captions["form"] == "long", ["character", "style", "text"]]
+    scored = glyphs.drop(columns="image").merge(long, on=["character", "style"], how="left")
+    scored["text"] = scored["text"].fillna("")
+    images = decode_images(glyphs)
+    measures = ink.ink_measures(images)
+    return scored.rename(columns={"text": "caption"}).assign(
+        clip_score=scorer.scores(images, scored["text"].tolist()),
+        aesthetic_score=head.scores(scorer.stage_statistics(images)),
+        **{name: measures[name].to_numpy() for name in measures},
+    )
+
+
+def select_glyphs(
+    scores: pd.DataFrame, glyphs: pd.DataFrame, settings: filtering.FilterSettings
+) -> tuple[pd.DataFrame, pd.DataFrame, matplotlib.figure.Figure, Image.Image]:
+    """The training glyphs that are kept, the report of what was removed, histograms, and a sheet of extremes."""
+    offered = scores[scores["split"] == "train"].reset_index(drop=True)
+    judged = offered.assign(removed=filtering.judge_glyphs(offered, settings))
+    kept = judged.loc[judged["removed"] == "", ["glyph_id"]]
+    ranked = judged.sort_values("aesthetic_score")["glyph_id"]
+    middle = len(ranked) // 2
+    shown = [*ranked[:_EXTREMES], *ranked[middle : middle + _EXTREMES], *ranked[-_EXTREMES:]]
+    images = decode_images(glyphs.set_index("glyph_id").loc[shown])
+    marks = judged.set_index("glyph_id").loc[shown, "removed"] == ""
+    return (
+        kept,
+        filtering.filter_report(judged),
+        score_histograms(judged),
+        sheet(images, columns=_EXTREMES // 2, right=marks.tolist()),
+    )

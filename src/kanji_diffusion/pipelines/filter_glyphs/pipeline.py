@@ -1,0 +1,47 @@
+"""Wiring of filter_glyphs."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from kanji_diffusion.pipelines.filter_glyphs import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Glyphs → recogniser, CLIP model, aesthetic head, scores, selected glyphs, filter report."""
+    return Pipeline(
+        [
+            Node(
+                nodes.train_recogniser,
+                ["glyphs", "params:recogniser.model", "params:recogniser.training", "tracker", "checkpoints"],
+                "recogniser",
+            ),
+            Node(nodes.check_recogniser, ["recogniser", "glyphs"], "recogniser_report"),
+            Node(
+                nodes.train_clip,
+                {
+                    "glyphs": "glyphs",
+                    "captions": "captions",
+                    "settings": "params:clip.model",
+                    "text_encoder": "params:text_encoder",
+                    "bending": "params:recogniser.model",
+                    "training": "params:clip.training",
+                    "tracker": "tracker",
+                    "checkpoints": "checkpoints",
+                },
+                "clip_model",
+            ),
+            Node(
+                nodes.train_aesthetic_head,
+                ["clip_model", "glyphs", "params:aesthetics"],
+                ["aesthetic_head", "aesthetic_report"],
+            ),
+            Node(nodes.score_glyphs, ["glyphs", "captions", "clip_model", "aesthetic_head"], "glyph_scores"),
+            Node(
+                nodes.select_glyphs,
+                ["glyph_scores", "glyphs", "params:filter"],
+                ["selected_glyphs", "filter_report", "filter_plot", "filter_sheet"],
+            ),
+        ],
+        tags="filter_glyphs",
+    )

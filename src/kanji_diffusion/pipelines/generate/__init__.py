@@ -1,0 +1,5 @@
+"""From a prompt to a picture."""
+
+from kanji_diffusion.pipelines.generate.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

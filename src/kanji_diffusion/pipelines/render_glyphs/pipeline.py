@@ -1,0 +1,28 @@
+"""Wiring of render_glyphs."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from kanji_diffusion.pipelines.render_glyphs import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Fonts and dictionary → characters, faces, audit, glyphs, captions."""
+    return Pipeline(
+        [
+            Node(nodes.read_dictionary, "kanjidic2", "dictionary"),
+            Node(nodes.select_characters, ["dictionary", "params:characters"], "characters"),
+            Node(nodes.list_faces, ["font_folder", "characters", "params:fonts"], "faces"),
+            Node(
+                nodes.audit_glyphs, ["font_folder", "faces", "characters", "params:fonts"], "glyph_audit"
+            ),
+            Node(
+                nodes.draw_glyphs,
+                ["font_folder", "faces", "characters", "glyph_audit", "params:render", "params:split"],
+                ["glyphs", "glyph_sheet"],
+            ),
+            Node(nodes.write_captions, ["characters", "glyphs", "params:captions"], "captions"),
+        ],
+        tags="render_glyphs",
+    )

@@ -1,0 +1,189 @@
+"""Nodes of train_unet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from pydantic import Field
+from torch import nn
+from transformers import ResNetForImageClassification
+
+from kanji_diffusion.diffusion import vae as vaes
+from kanji_diffusion.diffusion.export import assemble
+from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore
+from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
+from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
+from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
+from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
+from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.evaluation.report import sheet
+from kanji_diffusion.glyphs.captions import caption_rows
+from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.scoring.recogniser import read
+from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.training.checkpoint import tensors_fingerprint
+from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.progress import Progress
+from kanji_diffusion.training.tracker import Tracker
+
+
+class StageSettings(Settings):
+    """One stage of the UNet's training."""
+
+    resolution: int = Field(ge=8, le=512, description="Side of the pictures, in pixels.")
+    training: TrainingSettings
+    live_prompts: int = Field(20, ge=1, description="Pictures on the sheets drawn while the stage trains.")
+    prompts: int = Field(40, ge=1, description="Pictures drawn when the stage is done.")
+    sampling: SamplingSettings = Field(SamplingSettings(), description="How they are drawn.")
+
+
+def encode_captions(captions: pd.DataFrame, text_encoder: TextEncoderSettings) -> dict[str, np.ndarray]:
+    """Text states of every caption `[M + 1, L, D]`; the first are those of the empty caption."""
+    encoder = load_text_encoder(text_encoder)
+    return {"states": encoder.states(["", *captions["text"]]).numpy()}
+
+
+def initialise_unet(
+    vae: AutoencoderKL, caption_states: dict[str, np.ndarray], settings: UNetSettings, schedule: ScheduleSettings
+) -> UNet2DConditionModel:
+    """The UNet that the first stage starts from, with random weights."""
+    sampler("ddpm", training_schedule(schedule))
+    torch.manual_seed(settings.seed)
+    size = vae.config.sample_size // vaes.factor(vae)
+    return text_unet(settings, vae.config.latent_channels, size, caption_states["states"].shape[-1])
+
+
+def encode_latents(
+    vae: AutoencoderKL,
+    gate: dict[str, Any],
+    glyphs: pd.DataFrame,
+    selected: pd.DataFrame,
+    stage: StageSettings,
+) -> dict[str, np.ndarray]:
+    """Latent distributions of the selected glyphs at the stage's resolution: `mean` and `std` `[N, C, h, w]`."""
+    if gate["vae"] != tensors_fingerprint(vae.state_dict()):
+        raise KanjiDiffusionError(
+            "This version of `vae` has not passed its gate: run `kedro run --pipeline=train_vae`, "
+            "or pin a version of `vae` and `vae_gate` that belong together with --load-versions."
+        )
+    images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
+    rendered = images.shape[-1]
+    if stage.resolution > rendered or stage.resolution % vaes.factor(vae):
+        raise KanjiDiffusionError(
+            f"A stage's resolution is {stage.resolution} pixels: it must be a multiple of {vaes.factor(vae)}, which one "
+            f"latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
+        )
+    mean, std = vaes.encode(vae, vaes.resize(images, stage.resolution))
+    return {"mean": mean, "std": std}
+
+
+def train_stage(
+    latents: dict[str, np.ndarray],
+    caption_states: dict[str, np.ndarray],
+    captions: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    selected: pd.DataFrame,
+    start: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    stage: StageSettings,
+    schedule: ScheduleSettings,
+    loss: DiffusionLossSettings,
+    dropout: CaptionDropoutSettings,
+    tracker: Tracker,
+    checkpoints: Path,
+) -> UNet2DConditionModel:
+    """The UNet after this stage: averaged weights, started from those of the stage before."""
+    rows = caption_rows(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])], captions)
+    states = caption_states["states"]
+    name = f"unet_{stage.resolution}"
+    prompts = _spread(captions, stage.live_prompts)
+
+    def draw(unet: nn.Module, step: int) -> None:
+        pictures = _draw(unet, vae, schedule, states, prompts, stage.sampling)
+        tracker.image(f"{name}_samples", sheet(pictures, columns=10), step)
+
+    return train(
+        continue_unet(start, latents["mean"].shape[-1]),
+        DiffusionLoss(schedule, loss),
+        LatentStore(latents, states, rows, dropout.rate),
+        stage.training,
+        name=name,
+        checkpoints=checkpoints,
+        tracker=tracker,
+        sheet=draw,
+    )
+
+
+def sample_stage(
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    captions: pd.DataFrame,
+    caption_states: dict[str, np.ndarray],
+    recogniser: ResNetForImageClassification,
+    stage: StageSettings,
+    schedule: ScheduleSettings,
+) -> tuple[Image.Image, dict[str, Any]]:
+    """What the stage can draw: a sheet of fixed prompts and seeds, and how much of it is read as asked for."""
+    prompts = _spread(captions, stage.prompts)
+    with Progress(f"sampling at {stage.resolution} px", len(prompts), unit="picture") as progress:
+        states = caption_states["states"]
+        pictures = _draw(unet, vae, schedule, states, prompts, stage.sampling, progress)
+    reading = read(recogniser, pictures)
+    intended = prompts["character"].tolist()
+    right = reading.correct(intended)
+    report = {"reading_top1": right.mean(), "reading_top5": reading.correct(intended, among=5).mean()}
+    return sheet(pictures, columns=10, right=right.tolist()), report
+
+
+def assemble_model(
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    text_encoder: TextEncoderSettings,
+    schedule: ScheduleSettings,
+    sampling: SamplingSettings,
+) -> StableDiffusionPipeline:
+    """The finished model, a plain diffusers pipeline."""
+    return assemble(vae, unet, load_text_encoder(text_encoder), schedule, sampling.sampler)
+
+
+def _spread(captions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Long captions of `count` characters spread evenly, the styles in turn; the index is the caption's row."""
+    long = captions[captions["form"] == "long"]
+    characters = long["character"].unique()
+    styles = sorted(long["style"].unique())
+    count = min(count, len(characters))
+    chosen = pd.DataFrame(
+        {
+            "character": [characters[number * len(characters) // count] for number in range(count)],
+            "style": [styles[number % len(styles)] for number in range(count)],
+        }
+    )
+    return chosen.merge(long.reset_index(names="row"), on=["character", "style"]).set_index("row")
+
+
+def _draw(
+    unet: nn.Module,
+    vae: AutoencoderKL,
+    schedule: ScheduleSettings,
+    states: np.ndarray,
+    prompts: pd.DataFrame,
+    sampling: SamplingSettings,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    return sample(
+        unet,
+        vae.to(unet.device),
+        training_schedule(schedule),
+        torch.from_numpy(states[prompts.index.to_numpy() + 1]),
+        torch.from_numpy(states[0].copy()),
+        list(range(len(prompts))),
+        sampling,
+        progress.advance if progress else None,
+    )

@@ -1,0 +1,83 @@
+"""Nodes of train_vae."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from transformers import ResNetForImageClassification
+
+from kanji_diffusion.diffusion import vae as vaes
+from kanji_diffusion.evaluation.report import sheet
+from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.scoring.recogniser import read
+from kanji_diffusion.training.checkpoint import tensors_fingerprint
+from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.tracker import Tracker
+
+_WORST = 48
+
+
+def train_vae(
+    glyphs: pd.DataFrame,
+    selected: pd.DataFrame,
+    settings: vaes.VAESettings,
+    loss: vaes.VAELossSettings,
+    training: TrainingSettings,
+    crop: int,
+    tracker: Tracker,
+    checkpoints: Path,
+) -> AutoencoderKL:
+    """The autoencoder, trained on crops, with its latent statistics folded in."""
+    images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
+    torch.manual_seed(training.seed)
+    model = train(
+        vaes.autoencoder(settings, images.shape[-1]),
+        vaes.VAELoss(loss),
+        vaes.CropStore(images, crop),
+        training,
+        name="vae",
+        checkpoints=checkpoints,
+        tracker=tracker,
+    )
+    vaes.fold_latent_statistics(model, *vaes.encode(model, images))
+    return model
+
+
+def measure_reconstructions(
+    vae: AutoencoderKL, glyphs: pd.DataFrame, recogniser: ResNetForImageClassification
+) -> tuple[dict[str, Any], Image.Image]:
+    """How faithfully glyphs of held-out faces survive the autoencoder, and a sheet of the worst."""
+    held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs
+    held = held[held["view"] == 0]
+    originals = decode_images(held)
+    decoded = vaes.decode(vae, torch.as_tensor(vaes.encode(vae, originals)[0]))
+    intended = held["character"].tolist()
+    overlap = vaes.stroke_overlap(decoded, originals)
+    measured = held.assign(
+        stroke_overlap=overlap,
+        holes_agree=vaes.hole_counts(decoded) == vaes.hole_counts(originals),
+        read=read(recogniser, decoded).correct(intended),
+        original_read=read(recogniser, originals).correct(intended),
+    )
+    figures = ["stroke_overlap", "holes_agree", "read", "original_read"]
+    report = {
+        "vae": tensors_fingerprint(vae.state_dict()),
+        "glyphs": len(held),
+        **measured[figures].mean().to_dict(),
+        "style": measured.groupby("style")[figures].mean().to_dict("index"),
+    }
+    worst = np.argsort(overlap)[:_WORST]
+    pairs = np.stack([originals[worst], decoded[worst]], axis=1).reshape(-1, *originals.shape[1:])
+    return report, sheet(pairs, columns=16)
+
+
+def pass_gate(report: dict[str, Any], gate: vaes.GateSettings) -> dict[str, Any]:
+    """Stop the run if the autoencoder loses strokes."""
+    vaes.require_gate(report, gate)
+    return {"vae": report["vae"], "thresholds": gate.model_dump()}

@@ -1,0 +1,36 @@
+"""Wiring of train_vae."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from kanji_diffusion.pipelines.train_vae import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Selected glyphs → autoencoder, report, gate."""
+    return Pipeline(
+        [
+            Node(
+                nodes.train_vae,
+                {
+                    "glyphs": "glyphs",
+                    "selected": "selected_glyphs",
+                    "settings": "params:vae.model",
+                    "loss": "params:vae.loss",
+                    "training": "params:vae.training",
+                    "crop": "params:vae.crop",
+                    "tracker": "tracker",
+                    "checkpoints": "checkpoints",
+                },
+                "vae",
+            ),
+            Node(
+                nodes.measure_reconstructions,
+                ["vae", "glyphs", "recogniser"],
+                ["vae_report", "reconstruction_sheet"],
+            ),
+            Node(nodes.pass_gate, ["vae_report", "params:vae.gate"], "vae_gate"),
+        ],
+        tags="train_vae",
+    )

@@ -1,0 +1,1 @@
+"""One exact, restartable training loop for every model of the project."""

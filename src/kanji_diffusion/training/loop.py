@@ -1,0 +1,405 @@
+"""The one training loop: a module, a loss, an indexed store and a typed configuration.
+
+Everything random is a function of (seed, global sample index), learning rate and EMA decay are functions of the
+step, and a checkpoint holds weights, EMA and optimizer moments. A run that was stopped anywhere therefore ends
+with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import nn
+
+import kanji_diffusion
+from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.training import checkpoint as ckpt
+from kanji_diffusion.training.ema import ExponentialMovingAverage
+from kanji_diffusion.training.hardware import autocast_dtype, choose_device
+from kanji_diffusion.training.progress import Progress
+from kanji_diffusion.training.randomness import SampleRandom, sample_order
+from kanji_diffusion.training.tracker import NullTracker, Tracker
+
+logger = logging.getLogger(__name__)
+
+Batch = dict[str, torch.Tensor]
+
+
+class TrainingSettings(Settings):
+    """How one model is trained."""
+
+    steps: int = Field(ge=1, description="Optimizer steps.")
+    batch_size: int = Field(ge=1, description="Samples per optimizer step, over all workers.")
+    accumulate: int = Field(1, ge=1, description="Parts that a batch is computed in, to save memory.")
+    learning_rate: float = Field(gt=0, description="Peak learning rate.")
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    decay: Literal["constant", "linear", "cosine"] = Field("linear", description="After warm-up, towards zero.")
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = Field((0.9, 0.99), description="Adam's moment decays.")
+    clip_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="After warm-up; see ema_decay().")
+    seed: int = Field(0, ge=0, lt=2**31)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = Field("auto", description="auto compiles on accelerators only.")
+    report_every: int = Field(20, ge=1, description="Steps between reports of the metrics.")
+    sheet_every: int = Field(0, ge=0, description="Steps between sheets of samples; 0 for none.")
+    checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")
+    max_skipped: int = Field(10, ge=1, description="Non-finite steps in a row before the run stops.")
+
+
+class Store(Protocol):
+    """An indexed collection of training samples."""
+
+    def __len__(self) -> int:
+        """Number of entries."""
+
+    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+        """The entries `index` (int64 `[B]`) as tensors with leading dimension B."""
+
+    def fingerprint(self) -> str:
+        """Changes whenever the contents change."""
+
+
+@dataclass
+class LossOutput:
+    """What a loss returns: the mean to minimise, and values to report.
+
+    Attributes:
+        loss: Scalar, with gradients.
+        terms: Per-sample values by name, detached, `[n]`; n may be smaller than the batch (a timestep bin).
+    """
+
+    loss: torch.Tensor
+    terms: dict[str, torch.Tensor]
+
+
+Loss = Callable[[nn.Module, Batch, SampleRandom], LossOutput]
+Sheet = Callable[[nn.Module, int], None]
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """The learning rate of optimizer step `step`, counted from 0."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    if settings.decay == "linear":
+        return settings.learning_rate * (1 - done)
+    if settings.decay == "cosine":
+        return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return settings.learning_rate
+
+
+def train(
+    module: nn.Module,
+    loss: Loss,
+    store: Store,
+    settings: TrainingSettings,
+    *,
+    name: str,
+    checkpoints: Path | None = None,
+    tracker: Tracker | None = None,
+    sheet: Sheet | None = None,
+) -> nn.Module:
+    """Train `module` and return it with its averaged (EMA) weights, on the CPU, in evaluation mode.
+
+    Args:
+        module: The model; every parameter with `requires_grad` is trained.
+        loss: Maps (module, batch, random numbers) to a LossOutput.
+        store: Where the samples are.
+        settings: How to train.
+        name: Prefix of the metrics and name of the checkpoint folder.
+        checkpoints: Folder for checkpoints; None keeps none.
+        tracker: Receives the metrics.
+        sheet: Called as `sheet(module_with_ema_weights, step)` every `sheet_every` steps.
+
+    Raises:
+        KanjiDiffusionError: If the store is empty, the batch cannot be divided into its parts, too many steps in
+            a row were not finite, or a checkpoint cannot be written.
+        TrainingInterrupted: On SIGTERM, SIGINT or SIGUSR1, after saving.
+    """
+    if settings.batch_size % settings.accumulate:
+        raise KanjiDiffusionError(
+            f"The batch size {settings.batch_size} of {name} cannot be divided into {settings.accumulate} "
+            "equal parts: choose `accumulate` among its divisors."
+        )
+    if len(store) == 0:
+        raise KanjiDiffusionError(
+            f"There is nothing to train {name} on: every sample was filtered out; loosen the filter's thresholds."
+        )
+    return _Run(module, loss, store, settings, name, checkpoints, tracker or NullTracker(), sheet).train()
+
+
+class _Run:
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Loss,
+        store: Store,
+        settings: TrainingSettings,
+        name: str,
+        checkpoints: Path | None,
+        tracker: Tracker,
+        sheet: Sheet | None,
+    ) -> None:
+        self.loss, self.store, self.settings, self.name = loss, store, settings, name
+        self.tracker, self.sheet = tracker, sheet
+        self.folder = checkpoints / name / self._fingerprint(module) if checkpoints else None
+        self.device = choose_device(settings.device)
+        self.dtype = autocast_dtype(self.device, settings.precision)
+        self.module = module.to(self.device, memory_format=torch.channels_last).train()
+        self.ema = ExponentialMovingAverage(self.module, settings.ema_decay)
+        trained = {key: value for key, value in self.module.named_parameters() if value.requires_grad}
+        self.names, self.parameters = list(trained), list(trained.values())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        compiled = settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda")
+        self.forward = torch.compile(self.module) if compiled else self.module
+        self.step, self.skipped, self.skipped_in_row = 0, 0, 0
+        self.report = _Report()
+
+    def _fingerprint(self, module: nn.Module) -> str:
+        watched = {"report_every", "sheet_every", "checkpoint_every", "device"}
+        package = Path(kanji_diffusion.__file__).parent
+        parts = {
+            "settings": self.settings.model_dump(exclude=watched),
+            "store": self.store.fingerprint(),
+            "start": ckpt.tensors_fingerprint(module.state_dict()),
+            "loss": getattr(self.loss, "fingerprint", lambda: "")(),
+            "source": ckpt.source_fingerprint(
+                path for part in ("training", "diffusion", "scoring") for path in (package / part).glob("*.py")
+            ),
+            "torch": torch.__version__,
+        }
+        return ckpt.fingerprint(parts)
+
+    def train(self) -> nn.Module:
+        """Continue from the newest checkpoint, if there is one, to the last step."""
+        self._restore()
+        first = self.step
+        with (
+            Progress(self.name, self.settings.steps, self.step) as progress,
+            _stop_on_signal() as stop,
+        ):
+            while self.step < self.settings.steps:
+                self._advance()
+                progress.advance(note=self.report.note)
+                if self.step % self.settings.report_every == 0:
+                    self._tell()
+                if self.sheet and self.settings.sheet_every and self.step % self.settings.sheet_every == 0:
+                    with self._averaged():
+                        self.sheet(self.module, self.step)
+                if stop.is_set():
+                    self._interrupt()
+                if self.step % self.settings.checkpoint_every == 0 and self.step < self.settings.steps:
+                    self._save(keep=2)
+        if self.step > first:
+            self._tell()
+            self._save(keep=1)
+        self.module.load_state_dict(self.ema.state)
+        return self.module.cpu().eval()
+
+    def _advance(self) -> None:
+        self.report.begin()
+        rate = learning_rate(self.step, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        size = self.settings.batch_size // self.settings.accumulate
+        first = self.step * self.settings.batch_size
+        total = torch.zeros((), device=self.device)
+        for part in range(self.settings.accumulate):
+            batch, random = self._batch(first + part * size, size)
+            total += self._backward(batch, random)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        if torch.isfinite(norm) and torch.isfinite(total):
+            self.optimizer.step()
+            self.ema.update(self.module, self.step)
+            self.skipped_in_row = 0
+        else:
+            self._skip(rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.report.end(total, norm, rate, self.settings.batch_size)
+
+    def _batch(self, first: int, size: int) -> tuple[Batch, SampleRandom]:
+        began = time.perf_counter()
+        sample = torch.arange(first, first + size)
+        index = sample_order(self.settings.seed, sample, len(self.store))
+        random = SampleRandom(self.settings.seed, sample)
+        batch = self.store.gather(index, random)
+        if self.device.type != "cpu":
+            batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+            random = SampleRandom(self.settings.seed, sample.to(self.device))
+        self.report.waited += time.perf_counter() - began
+        return batch, random
+
+    def _backward(self, batch: Batch, random: SampleRandom) -> torch.Tensor:
+        with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
+            output = self.loss(self.forward, batch, random)
+        share = output.loss / self.settings.accumulate
+        share.backward()
+        self.report.add(output.terms)
+        return share.detach()
+
+    def _skip(self, rate: float) -> None:
+        self.skipped += 1
+        self.skipped_in_row += 1
+        logger.warning("%s: step %d gave a non-finite loss or gradient and was skipped.", self.name, self.step)
+        if self.skipped_in_row >= self.settings.max_skipped:
+            found = ckpt.newest_checkpoint(self.folder) if self.folder else None
+            last = f"the last good checkpoint is of step {found.step}" if found else "there is no checkpoint"
+            raise KanjiDiffusionError(
+                f"Training of {self.name} stopped at step {self.step}: {self.skipped_in_row} steps in a row gave "
+                f"non-finite values at learning rate {rate:.3g}, and {last}; lower the learning rate."
+            )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        live = {key: value.clone() for key, value in self.module.state_dict().items()}
+        self.module.load_state_dict(self.ema.state)
+        self.module.eval()
+        with torch.no_grad():
+            yield
+        self.module.load_state_dict(live)
+        self.module.train()
+        self.report.pause()
+
+    def _tell(self) -> None:
+        values = self.report.flush(self.skipped)
+        self.tracker.metrics({f"{self.name}/{key}": value for key, value in values.items()}, self.step)
+
+    def _interrupt(self) -> None:
+        self._tell()
+        if self.folder is None:
+            raise TrainingInterrupted(f"Training of {self.name} was stopped at step {self.step}.")
+        self._save(keep=2)
+        raise TrainingInterrupted(
+            f"Training of {self.name} was stopped at step {self.step} of {self.settings.steps} and saved: "
+            "run the same command again to continue from there."
+        )
+
+    def _save(self, keep: int) -> None:
+        if self.folder is None:
+            return
+        moments: dict[str, torch.Tensor] = {}
+        for key, parameter in zip(self.names, self.parameters, strict=True):
+            for slot, value in self.optimizer.state[parameter].items():
+                moments[f"{slot}/{key}"] = value
+        tensors = {"module": self.module.state_dict(), "ema": self.ema.state, "optimizer": moments}
+        counters = {"skipped": self.skipped, "skipped_in_row": self.skipped_in_row}
+        began = time.perf_counter()
+        ckpt.save_checkpoint(self.folder, ckpt.Checkpoint(self.step, tensors, counters), keep)
+        self.tracker.metrics({f"{self.name}/checkpoint_seconds": time.perf_counter() - began}, self.step)
+        self.report.pause()
+
+    def _restore(self) -> None:
+        found = ckpt.newest_checkpoint(self.folder) if self.folder else None
+        if found is None:
+            return
+        self.module.load_state_dict(found.tensors["module"])
+        self.ema.load(found.tensors["ema"])
+        for key, parameter in zip(self.names, self.parameters, strict=True):
+            slots = ("step", "exp_avg", "exp_avg_sq")
+            stored = {slot: found.tensors["optimizer"].get(f"{slot}/{key}") for slot in slots}
+            if stored["exp_avg"] is not None:
+                # The optimizer's own zeros give each moment the memory layout of its parameter.
+                self.optimizer.state[parameter] = {
+                    slot: value if slot == "step" else torch.empty_like(parameter).copy_(value)
+                    for slot, value in stored.items()
+                    if value is not None
+                }
+        self.step = found.step
+        self.skipped, self.skipped_in_row = found.counters["skipped"], found.counters["skipped_in_row"]
+        logger.info("%s continues from step %d of %d.", self.name, self.step, self.settings.steps)
+
+
+class _Report:
+    """Sums of what happened since the last report."""
+
+    def __init__(self) -> None:
+        self.note = ""
+        self._reset()
+
+    def _reset(self) -> None:
+        self.waited, self.seconds, self.images, self.steps = 0.0, 0.0, 0, 0
+        self.sums: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self.norms: list[torch.Tensor] = []
+        self.losses: list[torch.Tensor] = []
+        self.rate = 0.0
+        self._began = time.perf_counter()
+
+    def begin(self) -> None:
+        self._began = time.perf_counter()
+
+    def pause(self) -> None:
+        """Time until the next begin() belongs to no step."""
+        self._began = time.perf_counter()
+
+    def add(self, terms: Mapping[str, torch.Tensor]) -> None:
+        for key, value in terms.items():
+            self.sums[key].append(value.detach().float().flatten())
+
+    def end(self, loss: torch.Tensor, norm: torch.Tensor, rate: float, images: int) -> None:
+        self.losses.append(loss)
+        self.norms.append(norm)
+        self.rate = rate
+        self.images += images
+        self.steps += 1
+        self.seconds += time.perf_counter() - self._began
+
+    def flush(self, skipped: int) -> dict[str, float]:
+        if not self.steps:
+            return {}
+        values = {key: torch.cat(parts).mean().item() for key, parts in self.sums.items() if parts}
+        values = {key: value for key, value in values.items() if math.isfinite(value)}
+        values["loss"] = torch.stack(self.losses).nanmean().item()
+        values["gradient_norm"] = torch.stack(self.norms).nanmean().item()
+        values["learning_rate"] = self.rate
+        values["images_per_second"] = self.images / self.seconds
+        values["input_wait"] = self.waited / self.seconds
+        values["skipped_steps"] = float(skipped)
+        self.note = f"(loss {values['loss']:.4f}, {values['images_per_second']:.0f} images/s)"
+        self._reset()
+        return values
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """An event that is set by SIGTERM, SIGINT or SIGUSR1; a second SIGINT interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        logger.warning("%s received: finishing the step, then saving.", signal.Signals(number).name)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

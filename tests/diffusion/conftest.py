@@ -1,0 +1,24 @@
+"""Small models with random weights, and the real bundled text encoder."""
+
+import pytest
+import torch
+
+from kanji_diffusion.diffusion.export import assemble
+from kanji_diffusion.diffusion.schedule import ScheduleSettings
+from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
+from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
+from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
+
+
+@pytest.fixture(scope="session")
+def text_encoder():
+    return load_text_encoder(TextEncoderSettings(max_length=16))
+
+
+@pytest.fixture(scope="session")
+def model(text_encoder):
+    """A whole pipeline for 16 x 16 pictures."""
+    torch.manual_seed(0)
+    vae = autoencoder(VAESettings(channels=(8, 16), latent_channels=4, groups=8), 16).eval()
+    unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 384).eval()
+    return assemble(vae, unet, text_encoder, ScheduleSettings(), "dpm++")

@@ -1,0 +1,36 @@
+"""Captions and their dropout are drawn at read time."""
+
+import numpy as np
+import torch
+
+from kanji_diffusion.diffusion.latents import LatentStore
+from kanji_diffusion.training.randomness import SampleRandom
+
+STATES = np.arange(4, dtype=np.float32).reshape(4, 1, 1)
+
+
+def store(dropout):
+    latents = {"mean": np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1), "std": np.ones((3, 1, 1, 1), np.float32)}
+    return LatentStore(latents, STATES, np.array([[1, 2], [3, -1], [2, -1]]), dropout)
+
+
+def read(count, dropout):
+    index = torch.arange(count) % 3
+    return index, store(dropout).gather(index, SampleRandom(0, torch.arange(count)))["states"].flatten()
+
+
+def test_each_latent_meets_all_its_captions_and_no_other():
+    index, states = read(3000, 0.0)
+    assert set(states[index == 0].tolist()) == {1.0, 2.0}
+    assert set(states[index == 1].tolist()) == {3.0}
+    assert abs((states[index == 0] == 1).float().mean() - 0.5) < 0.05
+
+
+def test_a_tenth_of_the_captions_is_dropped():
+    _, states = read(100_000, 0.1)
+    assert abs((states == 0).float().mean() - 0.1) < 0.005
+
+
+def test_no_caption_is_dropped_at_rate_zero_and_all_at_one():
+    assert (read(1000, 0.0)[1] != 0).all()
+    assert (read(1000, 1.0)[1] == 0).all()

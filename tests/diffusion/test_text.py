@@ -1,0 +1,47 @@
+"""Text encoders, bundled and from a folder, and what the stock pipeline makes of them."""
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from kanji_diffusion.diffusion import text
+from kanji_diffusion.errors import KanjiDiffusionError
+
+
+def test_states_are_those_of_the_stock_pipeline(model, text_encoder):
+    captions = ["water (brush kanji)", "fire (gothic kanji)"]
+    theirs, empty = model.encode_prompt(captions, "cpu", 1, do_classifier_free_guidance=True)
+    torch.testing.assert_close(text_encoder.states(captions), theirs)
+    torch.testing.assert_close(text_encoder.states([""]).expand_as(empty), empty)
+
+
+def test_a_caption_that_would_be_cut_is_refused(text_encoder):
+    with pytest.raises(KanjiDiffusionError, match="tokens, but the text encoder reads 16: shorten it"):
+        text_encoder.states(["a " * 30])
+
+
+def test_a_source_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(KanjiDiffusionError, match="cannot be loaded"):
+        text.load_text_encoder(text.TextEncoderSettings(source=str(tmp_path)))
+
+
+def test_altered_bundled_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(text, "_BUNDLED_SHA256", "0" * 64)
+    with pytest.raises(KanjiDiffusionError, match="differ from the known ones"):
+        text.load_text_encoder(text.TextEncoderSettings())
+
+
+def test_a_clip_text_model_loads_from_a_folder_in_the_hubs_format(tmp_path):
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(tmp_path)
+    end = len(names) - 1
+    config = CLIPTextConfig(
+        vocab_size=len(names), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        projection_dim=32, bos_token_id=end - 1, eos_token_id=end, pad_token_id=end,
+    )  # fmt: skip
+    CLIPTextModel(config).save_pretrained(tmp_path)
+    encoder = text.load_text_encoder(text.TextEncoderSettings(source=str(tmp_path), max_length=77))
+    assert encoder.states(["water", "fire"]).shape == (2, 77, 32)
+    assert encoder.width == 32

@@ -1,0 +1,100 @@
+"""The UNet is what the configuration says, and the loss what the papers say."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
+from kanji_diffusion.diffusion.schedule import ScheduleSettings, signal_to_noise, training_schedule
+from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
+from kanji_diffusion.training.randomness import SampleRandom
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    return text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 64).eval()
+
+
+def test_attention_is_the_written_formula(unet):
+    attention = next(m for name, m in unet.named_modules() if name.endswith("attn2"))
+    hidden, states = torch.randn(2, 16, 64), torch.randn(2, 5, 64)
+    heads = lambda x: x.view(2, -1, 4, 16).transpose(1, 2)  # noqa: E731
+    q, k, v = heads(attention.to_q(hidden)), heads(attention.to_k(states)), heads(attention.to_v(states))
+    written = torch.softmax(q @ k.transpose(2, 3) * 16**-0.5, dim=-1) @ v
+    written = attention.to_out[0](written.transpose(1, 2).reshape(2, 16, 64))
+    torch.testing.assert_close(attention(hidden, encoder_hidden_states=states), written, rtol=1e-4, atol=1e-5)
+
+
+def test_the_time_path_has_three_linear_layers(unet):
+    block = unet.down_blocks[0].resnets[0]
+    layers = [unet.time_embedding.linear_1, unet.time_embedding.linear_2, block.time_emb_proj]
+    assert all(isinstance(layer, nn.Linear) for layer in layers)
+    assert isinstance(unet.time_embedding.act, nn.SiLU)
+    assert isinstance(block.nonlinearity, nn.SiLU)
+
+
+def test_text_and_timestep_change_the_prediction(unet):
+    latents, states = torch.randn(1, 4, 8, 8), torch.randn(1, 5, 64)
+    first = unet(latents, 10, states).sample
+    assert not torch.allclose(first, unet(latents, 500, states).sample)
+    assert not torch.allclose(first, unet(latents, 10, states + 1).sample)
+
+
+def test_a_stage_starts_from_the_weights_of_the_one_before(unet):
+    larger = continue_unet(unet, 16)
+    assert larger.config.sample_size == 16
+    assert all(torch.equal(a, b) for a, b in zip(larger.parameters(), unet.parameters(), strict=True))
+    with torch.no_grad():
+        next(larger.parameters()).add_(1)
+    assert not torch.equal(next(larger.parameters()), next(unet.parameters()))
+
+
+def test_impossible_architectures_are_refused():
+    with pytest.raises(ValidationError, match="`cross_attention` has 1 entries and `channels` 2"):
+        UNetSettings(channels=(32, 64), cross_attention=(True,))
+    with pytest.raises(ValidationError, match="30 channels cannot be divided"):
+        UNetSettings(channels=(30, 60), cross_attention=(True, True), groups=16)
+
+
+class Oracle(nn.Module):
+    """Knows the latents and predicts exactly what the loss asks for."""
+
+    def __init__(self, latents, schedule, prediction):
+        super().__init__()
+        self.latents, self.alphas, self.prediction = latents, schedule.alphas_cumprod, prediction
+
+    def forward(self, noisy, timesteps, encoder_hidden_states):
+        a = self.alphas[timesteps].sqrt()[:, None, None, None]
+        b = (1 - self.alphas[timesteps]).sqrt()[:, None, None, None]
+        noise = (noisy - a * self.latents) / b
+        predicted = {"epsilon": noise, "sample": self.latents, "v_prediction": a * noise - b * self.latents}
+        return type("Output", (), {"sample": predicted[self.prediction]})
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_a_perfect_prediction_has_no_loss(prediction):
+    latents = torch.randn(64, 2, 4, 4)
+    schedule = ScheduleSettings(prediction=prediction)
+    loss = DiffusionLoss(schedule, DiffusionLossSettings())
+    batch = {"mean": latents, "std": torch.zeros_like(latents), "states": torch.zeros(64, 1, 1)}
+    oracle = Oracle(latents, training_schedule(schedule), prediction)
+    output = loss(oracle, batch, SampleRandom(0, torch.arange(64)))
+    assert output.loss < 1e-3
+    assert sum(len(output.terms[f"error_timestep_bin_{n}"]) for n in range(5)) == 64
+    wrong = loss(Oracle(latents + 1, training_schedule(schedule), prediction), batch, SampleRandom(0, torch.arange(64)))
+    assert wrong.loss > 100 * output.loss
+
+
+def test_min_snr_weights_mean_the_same_for_every_prediction():
+    """Per unit of squared error of the clean sample, each prediction is weighted by min(SNR, gamma)."""
+    snr = signal_to_noise(training_schedule(ScheduleSettings()))
+    sample_error = {"epsilon": 1 / snr, "v_prediction": 1 / (snr + 1), "sample": torch.ones_like(snr)}
+    for prediction, factor in sample_error.items():
+        loss = DiffusionLoss(ScheduleSettings(prediction=prediction), DiffusionLossSettings(min_snr_gamma=5))
+        torch.testing.assert_close(loss.weights / factor, snr.clamp(max=5), rtol=1e-4, atol=1e-6)
+
+
+def test_without_gamma_all_timesteps_weigh_the_same():
+    assert (DiffusionLoss(ScheduleSettings(), DiffusionLossSettings(min_snr_gamma=None)).weights == 1).all()

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.glyphs.dictionary import (
+    CharacterSelection,
+    clean_meanings,
+    read_kanjidic2,
+    select_characters,
+)
+
+ENTRY = """<kanjidic2><character><literal>水</literal>
+<codepoint><cp_value cp_type="ucs">6c34</cp_value></codepoint>
+<radical><rad_value rad_type="classical">85</rad_value></radical>
+<misc><grade>1</grade><stroke_count>4</stroke_count><stroke_count>5</stroke_count></misc>
+<reading_meaning><rmgroup><reading r_type="ja_on">スイ</reading>
+<meaning>water</meaning><meaning m_lang="fr">eau</meaning></rmgroup></reading_meaning>
+</character></kanjidic2>"""
+
+
+def test_the_real_dictionary_is_read_whole(dictionary: pd.DataFrame) -> None:
+    assert len(dictionary) == 13_108
+    assert dictionary["character"].is_unique
+    assert dictionary["code_point"].is_monotonic_increasing
+    assert (dictionary["meanings"].map(len) > 0).sum() > 10_000
+    water = dictionary.set_index("character").loc["水"]
+    assert water["meanings"] == ["water"]
+    assert water["on_readings"] == ["スイ"]
+    numbers = water[["code_point", "grade", "jlpt", "frequency", "stroke_count", "radical"]]
+    assert numbers.tolist() == [0x6C34, 1, 4, 223, 4, 85]
+    assert dictionary.set_index("character").loc["萬", "variants"] == ["万"]
+
+
+def test_no_meaning_holds_dictionary_residue(dictionary: pd.DataFrame) -> None:
+    meanings = dictionary["meanings"].explode().dropna()
+    residue = re.compile(
+        r"[()\[\]*_&]|radical.*\d|counter for|kokuji|used in (place|proper)|^[-,.;:]|[-,;:]$|  |\betc\.$"
+    )
+    assert meanings[meanings.map(lambda text: bool(residue.search(text)))].tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        (["one", "one radical (no.1)"], ["one"]),
+        (["field", "(kokuji)"], ["field"]),
+        (["leg", "counter for pairs of footwear"], ["leg"]),
+        (["lofty (mountains)", "Lofty", "high & level"], ["lofty", "high and level"]),
+        (["correct", "10**40"], ["correct"]),
+        (["root", "radical"], ["root", "radical"]),
+        (["used in place names", "-ship", "round"], ["round"]),
+        (["to keep out (e.g. wind, rain or cold)"], ["keep out"]),
+        (
+            ["a very long meaning that goes on", "a shorter but still long one"],
+            ["a shorter but still long one"],
+        ),
+        (["counter for articles"], ["articles"]),
+        (["anti-"], ["anti"]),
+        (["(phantom kanji)"], []),
+    ],
+)
+def test_meanings_are_cleaned(raw: list[str], clean: list[str]) -> None:
+    assert clean_meanings(raw) == clean
+
+
+def test_plain_and_compressed_files_read_alike(tmp_path: Path) -> None:
+    (tmp_path / "plain.xml").write_text(ENTRY, encoding="utf-8")
+    (tmp_path / "packed.xml.gz").write_bytes(gzip.compress(ENTRY.encode()))
+    plain = read_kanjidic2(tmp_path / "plain.xml")
+    pd.testing.assert_frame_equal(plain, read_kanjidic2(tmp_path / "packed.xml.gz"))
+    assert plain.loc[0, "stroke_count"] == 4
+    assert plain["frequency"].isna().all()
+
+
+def test_entities_are_refused(tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE kanjidic2 [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + ENTRY
+    (tmp_path / "bomb.xml").write_text(bomb, encoding="utf-8")
+    with pytest.raises(KanjiDiffusionError, match="entity 'a'"):
+        read_kanjidic2(tmp_path / "bomb.xml")
+
+
+@pytest.mark.parametrize("data", [gzip.compress(ENTRY.encode())[:-20], ENTRY.encode()[:-30], b"", b"<a></a>"])
+def test_a_broken_dictionary_is_one_sentence(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "broken").write_bytes(data)
+    with pytest.raises(KanjiDiffusionError, match=r"kanjidic2|KANJIDIC2"):
+        read_kanjidic2(tmp_path / "broken")
+
+
+def test_a_missing_dictionary_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(KanjiDiffusionError, match="make data"):
+        read_kanjidic2(tmp_path / "absent.xml.gz")
+
+
+def test_every_jouyou_kanji_can_be_selected(dictionary: pd.DataFrame) -> None:
+    assert len(select_characters(dictionary, CharacterSelection(jouyou=True))) == 2_136
+
+
+def test_the_selection_is_a_union(dictionary: pd.DataFrame) -> None:
+    selection = CharacterSelection(grades=(1,), frequency_rank=10, characters="龍雷")
+    selected = select_characters(dictionary, selection)
+    assert {"龍", "雷", "水", "国"} <= set(selected["character"])
+    assert len(selected) < 80 + 10 + 2 + 1
+    assert selected["code_point"].is_monotonic_increasing
+
+
+def test_a_limit_keeps_the_most_frequent(dictionary: pd.DataFrame) -> None:
+    selected = select_characters(dictionary, CharacterSelection(grades=(1,), limit=3))
+    assert set(selected["character"]) == {"日", "一", "人"}
+
+
+def test_unknown_characters_are_named(dictionary: pd.DataFrame) -> None:
+    with pytest.raises(KanjiDiffusionError, match="A、丿"):
+        select_characters(dictionary, CharacterSelection(characters="水A丿"))
+
+
+def test_an_empty_selection_is_one_sentence(dictionary: pd.DataFrame) -> None:
+    with pytest.raises(KanjiDiffusionError, match="selection of characters is empty"):
+        select_characters(dictionary, CharacterSelection())

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.glyphs.augment import AugmentSettings
+from kanji_diffusion.glyphs.render import RenderSettings, decode_images, glyph_sheet, render_glyphs
+
+SETTINGS = RenderSettings(
+    size=32,
+    views=3,
+    workers=1,
+    augment=AugmentSettings(rotation=4, shift=0.04, scale=(0.92, 1.04), shear=3, weight=(-0.003, 0.006)),
+)
+COLUMNS = [
+    "glyph_id",
+    "character",
+    "code_point",
+    "face_id",
+    "style",
+    "held_out",
+    "view",
+    "stroke_count",
+    "grade",
+    "frequency",
+    "image",
+]
+
+
+@pytest.fixture(scope="module")
+def glyphs(
+    faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, font_folder: Path
+) -> pd.DataFrame:
+    return render_glyphs(faces, grade_one, audit, font_folder, SETTINGS)
+
+
+def test_every_face_character_and_view_is_a_row(glyphs: pd.DataFrame, faces: pd.DataFrame) -> None:
+    assert glyphs.columns.tolist() == COLUMNS
+    assert len(glyphs) == len(faces) * 80 * 3
+    assert glyphs["glyph_id"].is_unique
+    order = glyphs[["face_id", "code_point", "view"]]
+    pd.testing.assert_frame_equal(order, order.sort_values(order.columns.tolist(), ignore_index=True))
+
+
+def test_pictures_hold_ink_inside_the_square(glyphs: pd.DataFrame) -> None:
+    pixels = decode_images(glyphs)
+    assert pixels.shape == (len(glyphs), 32, 32)
+    assert pixels.min(axis=(1, 2)).max() < 100
+    assert (pixels < 128).mean() < 0.4
+    edges = np.concatenate([pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]], axis=1)
+    assert edges.min() > 128
+
+
+def test_pillow_reads_the_same_pixels(glyphs: pd.DataFrame) -> None:
+    picture = Image.open(io.BytesIO(glyphs["image"].iloc[7]["bytes"]))
+    assert picture.mode == "L"
+    np.testing.assert_array_equal(np.asarray(picture), decode_images(glyphs.iloc[[7]])[0])
+
+
+def test_the_table_survives_parquet(glyphs: pd.DataFrame, tmp_path: Path) -> None:
+    glyphs.to_parquet(tmp_path / "glyphs.parquet")
+    again = pd.read_parquet(tmp_path / "glyphs.parquet")
+    np.testing.assert_array_equal(decode_images(again), decode_images(glyphs))
+    pd.testing.assert_frame_equal(again.drop(columns="image"), glyphs.drop(columns="image"))
+
+
+def test_the_number_of_processes_changes_no_byte(
+    glyphs: pd.DataFrame, faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, font_folder: Path
+) -> None:
+    calls: list[tuple[int, int]] = []
+    settings = SETTINGS.model_copy(update={"workers": 2})
+    again = render_glyphs(
+        faces, grade_one, audit, font_folder, settings, lambda done, total: calls.append((done, total))
+    )
+    pd.testing.assert_frame_equal(again, glyphs)
+    assert calls[-1] == (len(glyphs), len(glyphs))
+    assert calls == sorted(calls)
+
+
+def test_a_picture_depends_on_its_own_glyph_and_seed_alone(
+    glyphs: pd.DataFrame, faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, font_folder: Path
+) -> None:
+    few = grade_one[grade_one["character"].isin(list("水森"))]
+    again = render_glyphs(faces.iloc[1:3], few, audit, font_folder, SETTINGS)
+    expected = glyphs[glyphs["glyph_id"].isin(again["glyph_id"])]
+    np.testing.assert_array_equal(decode_images(again), decode_images(expected))
+    reseeded = render_glyphs(
+        faces.iloc[1:3], few, audit, font_folder, SETTINGS.model_copy(update={"seed": 1})
+    )
+    same = (decode_images(reseeded) == decode_images(again)).all(axis=(1, 2))
+    assert same.tolist() == (again["view"] == 0).tolist()
+
+
+def test_rejected_glyphs_are_not_drawn(
+    faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, font_folder: Path
+) -> None:
+    rejected = audit.assign(
+        verdict=audit["character"].isin(list("水火")).map({True: "kept", False: "rejected"})
+    )
+    drawn = render_glyphs(faces, grade_one, rejected, font_folder, SETTINGS)
+    assert set(drawn["character"]) == {"水", "火"}
+    with pytest.raises(KanjiDiffusionError, match="No glyph passed the audit"):
+        render_glyphs(faces, grade_one, audit.assign(verdict="rejected"), font_folder, SETTINGS)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_font_that_vanished_is_one_sentence(
+    faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, tmp_path: Path, workers: int
+) -> None:
+    with pytest.raises(KanjiDiffusionError, match="can no longer be drawn"):
+        render_glyphs(faces, grade_one, audit, tmp_path, SETTINGS.model_copy(update={"workers": workers}))
+
+
+def test_the_sheet_has_a_row_per_face(glyphs: pd.DataFrame, faces: pd.DataFrame) -> None:
+    sheet = glyph_sheet(glyphs, columns=10)
+    assert sheet.height == 32 * len(faces)
+    assert 320 < sheet.width < 800
+    without = glyphs[(glyphs["face_id"] != "kiloji") | (glyphs["character"] != "一")]
+    grey = np.asarray(glyph_sheet(without, columns=10)) == 208
+    assert grey.sum() >= 32 * 32
+
+
+def test_pictures_of_other_sizes_are_refused(glyphs: pd.DataFrame) -> None:
+    mixed = glyphs.head(2).copy()
+    mixed["image"] = [mixed["image"].iloc[0], {"bytes": b"P5\n1 1\n255\n\x00", "path": None}]
+    with pytest.raises(KanjiDiffusionError, match="one size"):
+        decode_images(mixed)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": 513}, {"size": "big"}, {"fill": 1.0}, {"views": 0}, {"flip": True}]
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        RenderSettings.model_validate(wrong)

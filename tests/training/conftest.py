@@ -1,0 +1,69 @@
+"""A model small enough to train in milliseconds."""
+
+import pytest
+import torch
+from torch import nn
+
+from kanji_diffusion.training.loop import LossOutput, TrainingSettings
+
+
+class Points:
+    """Points of a line with noise that is drawn at read time."""
+
+    def __init__(self, size=50):
+        self.x = torch.linspace(-1, 1, size)[:, None]
+
+    def __len__(self):
+        return len(self.x)
+
+    def fingerprint(self):
+        return f"points-{len(self)}"
+
+    def gather(self, index, random):
+        x = self.x[index]
+        return {"x": x, "y": 3 * x + 1 + 0.1 * random.normal("label", 1)}
+
+
+class SquaredError:
+    """Counts its calls, and may be told to spoil some of them."""
+
+    def __init__(self, spoilt=()):
+        self.calls, self.spoilt = 0, set(spoilt)
+
+    def __call__(self, module, batch, random):
+        errors = (module(batch["x"]) - batch["y"]).square()[:, 0]
+        loss = errors.mean()
+        if self.calls in self.spoilt:
+            loss = loss * float("nan")
+        self.calls += 1
+        return LossOutput(loss, {"error": errors.detach()})
+
+
+class Recorder:
+    """Keeps what a tracker is told."""
+
+    def __init__(self):
+        self.told = {}
+
+    def metrics(self, values, step):
+        for name, value in values.items():
+            self.told.setdefault(name, {})[step] = value
+
+    def image(self, name, image, step):
+        self.told.setdefault(name, {})[step] = image
+
+
+@pytest.fixture
+def line():
+    """A module, its store and settings that fit a line in 60 steps."""
+
+    def make(**changes):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+        settings = {
+            "steps": 60, "batch_size": 8, "learning_rate": 0.05, "warmup_steps": 5, "report_every": 10,
+            "checkpoint_every": 10, "device": "cpu",
+        }  # fmt: skip
+        return module, Points(), TrainingSettings(**settings | changes)
+
+    return make
