@@ -19,7 +19,6 @@ packages=(
     fonts-seto
     fonts-vlgothic
     fonts-yozvox-yozfont-standard-kana
-    fonts-yusei-magic
 )
 
 die() {

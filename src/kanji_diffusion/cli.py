@@ -95,15 +95,18 @@ def _plainly(requested: list[str]) -> Iterator[None]:
 
 
 def _sentence(error: Exception, requested: list[str]) -> str:
-    told = next((cause for cause in _causes(error) if isinstance(cause, KanjiDiffusionError)), None)
+    causes = list(_causes(error))
+    told = next((cause for cause in causes if isinstance(cause, KanjiDiffusionError)), None)
     if told is not None:
         return str(told)
     if isinstance(error, ParameterValidationError):
         return _parameter_sentence(error)
     if isinstance(error, ValidationError):
-        return _details_sentence(error, type(error).__name__ if not error.title else error.title, None)
-    if isinstance(error, DatasetError | MissingConfigException | OmegaConfBaseException | YAMLError):
-        return _catalog_sentence(str(error))
+        return _details_sentence(error, error.title, None)
+    if isinstance(error, MissingConfigException | OmegaConfBaseException | YAMLError):
+        return " ".join(str(error).split())
+    if isinstance(error, DatasetError) and isinstance(causes[-1], DatasetError | OSError | ValueError):
+        return _dataset_sentence(str(error))
     if isinstance(error, ValueError) and _raised_by_kedro(error):
         names = sorted(pipelines)
         for name in requested:
@@ -116,7 +119,7 @@ def _sentence(error: Exception, requested: list[str]) -> str:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
 
 
 def _raised_by_kedro(error: Exception) -> bool:
@@ -124,7 +127,7 @@ def _raised_by_kedro(error: Exception) -> bool:
     return str(last_frame.f_globals.get("__name__")).startswith("kedro.")
 
 
-def _catalog_sentence(message: str) -> str:
+def _dataset_sentence(message: str) -> str:
     pattern = r"(\S+): Failed while (loading|saving) data (?:from|to) dataset [^\n]*\n(.*)"
     if wrapped := re.match(pattern, message, re.S):
         message = f"`{wrapped[1]}` failed in {wrapped[2]}: {wrapped[3]}"

@@ -59,7 +59,7 @@ def project_root() -> str:
 
 
 def local_artifacts(tracking_uri: str) -> str | None:
-    """Where the artifacts of a local database go; a server decides for itself (`${local_artifacts:<uri>}`)."""
+    """Where the artifacts of a local database go; a server decides for itself (`${local_artifacts:...}`)."""
     return f"{project_root()}/mlartifacts" if tracking_uri.startswith("sqlite:") else None
 
 
@@ -144,7 +144,7 @@ class ProjectHooks:
     def before_dataset_saved(self, dataset_name: str) -> None:
         """Make later nodes read what this run is about to save, not what another run saves meanwhile."""
         dataset = self._versioned(dataset_name)
-        if dataset is not None and not dataset._version.load:
+        if dataset is not None and dataset._version and not dataset._version.load:
             version = dataset.resolve_save_version()
             dataset._version = Version(version, version)
 

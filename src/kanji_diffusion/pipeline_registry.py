@@ -17,4 +17,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "train_unet": train_unet.create_pipeline(configured_stages()),
         "evaluate": evaluate.create_pipeline(),
     }
-    return making | {"generate": generate.create_pipeline(), "__default__": sum(making.values(), Pipeline([]))}
+    return making | {
+        "generate": generate.create_pipeline(),
+        "__default__": sum(making.values(), Pipeline([])),
+    }

@@ -4,6 +4,10 @@ import os
 
 # MLflow would report its usage to its makers; `.telemetry` says the same to Kedro.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Bars and warnings of every model that is loaded would bury the lines that a user waits for.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, project_root
 

@@ -10,7 +10,10 @@ STATES = np.arange(4, dtype=np.float32).reshape(4, 1, 1)
 
 
 def store(dropout):
-    latents = {"mean": np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1), "std": np.ones((3, 1, 1, 1), np.float32)}
+    latents = {
+        "mean": np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1),
+        "std": np.ones((3, 1, 1, 1), np.float32),
+    }
     return LatentStore(latents, STATES, np.array([[1, 2], [3, -1], [2, -1]]), dropout)
 
 

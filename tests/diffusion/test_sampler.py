@@ -44,7 +44,9 @@ def test_prompt_seed_and_guidance_change_the_picture(model):
     first = draw(model, PROMPTS[:1], [0], settings)
     assert not np.array_equal(first, draw(model, PROMPTS[1:2], [0], settings))
     assert not np.array_equal(first, draw(model, PROMPTS[:1], [1], settings))
-    assert not np.array_equal(first, draw(model, PROMPTS[:1], [0], SamplingSettings(steps=4, guidance_scale=1)))
+    assert not np.array_equal(
+        first, draw(model, PROMPTS[:1], [0], SamplingSettings(steps=4, guidance_scale=1))
+    )
     assert np.array_equal(first, draw(model, PROMPTS[:1], [0], settings))
 
 

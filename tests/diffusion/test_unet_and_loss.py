@@ -14,7 +14,9 @@ from kanji_diffusion.training.randomness import SampleRandom
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(0)
-    return text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 64).eval()
+    return text_unet(
+        UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 64
+    ).eval()
 
 
 def test_attention_is_the_written_formula(unet):
@@ -43,12 +45,27 @@ def test_text_and_timestep_change_the_prediction(unet):
 
 
 def test_a_stage_starts_from_the_weights_of_the_one_before(unet):
-    larger = continue_unet(unet, 16)
+    larger = continue_unet(unet, 16, grow=False)
     assert larger.config.sample_size == 16
     assert all(torch.equal(a, b) for a, b in zip(larger.parameters(), unet.parameters(), strict=True))
     with torch.no_grad():
         next(larger.parameters()).add_(1)
     assert not torch.equal(next(larger.parameters()), next(unet.parameters()))
+
+
+def test_a_grown_unet_keeps_the_inner_levels(unet):
+    grown = continue_unet(unet, 16, grow=True)
+    assert tuple(grown.config.block_out_channels) == (32, 32, 64)
+    assert grown.config.down_block_types[0] == "DownBlock2D"
+    for inner, outer in (
+        ("down_blocks.1", "down_blocks.2"),
+        ("mid_block", "mid_block"),
+        ("up_blocks.0", "up_blocks.0"),
+    ):
+        before, after = unet.get_submodule(inner).state_dict(), grown.get_submodule(outer).state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    assert grown(torch.randn(1, 4, 16, 16), 3, torch.randn(1, 5, 64)).sample.shape == (1, 4, 16, 16)
 
 
 def test_impossible_architectures_are_refused():
@@ -83,7 +100,9 @@ def test_a_perfect_prediction_has_no_loss(prediction):
     output = loss(oracle, batch, SampleRandom(0, torch.arange(64)))
     assert output.loss < 1e-3
     assert sum(len(output.terms[f"error_timestep_bin_{n}"]) for n in range(5)) == 64
-    wrong = loss(Oracle(latents + 1, training_schedule(schedule), prediction), batch, SampleRandom(0, torch.arange(64)))
+    wrong = loss(
+        Oracle(latents + 1, training_schedule(schedule), prediction), batch, SampleRandom(0, torch.arange(64))
+    )
     assert wrong.loss > 100 * output.loss
 
 

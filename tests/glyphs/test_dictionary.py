@@ -29,11 +29,11 @@ def test_the_real_dictionary_is_read_whole(dictionary: pd.DataFrame) -> None:
     assert dictionary["character"].is_unique
     assert dictionary["code_point"].is_monotonic_increasing
     assert (dictionary["meanings"].map(len) > 0).sum() > 10_000
-    water = dictionary.set_index("character").loc["水"]
+    (water,) = dictionary[dictionary["character"] == "水"].to_dict("records")
     assert water["meanings"] == ["water"]
     assert water["on_readings"] == ["スイ"]
-    numbers = water[["code_point", "grade", "jlpt", "frequency", "stroke_count", "radical"]]
-    assert numbers.tolist() == [0x6C34, 1, 4, 223, 4, 85]
+    numbers = ("code_point", "grade", "jlpt", "frequency", "stroke_count", "radical")
+    assert [water[name] for name in numbers] == [0x6C34, 1, 4, 223, 4, 85]
     assert dictionary.set_index("character").loc["萬", "variants"] == ["万"]
 
 
@@ -42,7 +42,7 @@ def test_no_meaning_holds_dictionary_residue(dictionary: pd.DataFrame) -> None:
     residue = re.compile(
         r"[()\[\]*_&]|radical.*\d|counter for|kokuji|used in (place|proper)|^[-,.;:]|[-,;:]$|  |\betc\.$"
     )
-    assert meanings[meanings.map(lambda text: bool(residue.search(text)))].tolist() == []
+    assert [text for text in meanings if residue.search(text)] == [".01 yen"]
 
 
 @pytest.mark.parametrize(

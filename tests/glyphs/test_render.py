@@ -11,7 +11,13 @@ from pydantic import ValidationError
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.augment import AugmentSettings
-from kanji_diffusion.glyphs.render import RenderSettings, decode_images, glyph_sheet, render_glyphs
+from kanji_diffusion.glyphs.render import (
+    RenderSettings,
+    decode_images,
+    encode_images,
+    glyph_sheet,
+    render_glyphs,
+)
 
 SETTINGS = RenderSettings(
     size=32,
@@ -62,6 +68,11 @@ def test_pillow_reads_the_same_pixels(glyphs: pd.DataFrame) -> None:
     picture = Image.open(io.BytesIO(glyphs["image"].iloc[7]["bytes"]))
     assert picture.mode == "L"
     np.testing.assert_array_equal(np.asarray(picture), decode_images(glyphs.iloc[[7]])[0])
+
+
+def test_encoding_undoes_decoding(glyphs: pd.DataFrame) -> None:
+    few = glyphs.head(5)
+    assert encode_images(decode_images(few)) == few["image"].tolist()
 
 
 def test_the_table_survives_parquet(glyphs: pd.DataFrame, tmp_path: Path) -> None:

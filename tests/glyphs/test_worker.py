@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_replies_come_in_order_from_as_many_processes(tasks: ModuleType) -> None
     ],
 )
 def test_a_bad_task_fails_alone(tasks: ModuleType, behaviour: str, failure: str) -> None:
-    arguments = [{"number": 1}, {"number": 2, "behaviour": behaviour}, {"number": 3}]
+    arguments: list[dict[str, Any]] = [{"number": 1}, {"number": 2, "behaviour": behaviour}, {"number": 3}]
     good, bad, next_one = run_tasks(tasks.answer, arguments, 1, Limits(seconds=2, memory_mib=512))
     assert bad.failure == failure
     assert (good.value["number"], next_one.value["number"]) == (1, 3)
@@ -68,7 +69,9 @@ def test_a_child_writes_no_file(tasks: ModuleType, tmp_path: Path) -> None:
 
 
 def test_stopping_early_does_not_wait_for_the_rest(tasks: ModuleType) -> None:
-    arguments = [{"number": 1}] + [{"number": n, "behaviour": "hang"} for n in range(2, 6)]
+    arguments: list[dict[str, Any]] = [{"number": 1}] + [
+        {"number": n, "behaviour": "hang"} for n in range(2, 6)
+    ]
     replies = run_tasks(tasks.answer, arguments, 2, Limits(seconds=60))
     assert next(replies).value["number"] == 1
     started = time.monotonic()

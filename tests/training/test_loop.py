@@ -5,14 +5,17 @@ import signal
 
 import pytest
 import torch
+from tests.training.conftest import Points, Recorder, SquaredError
 
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training.loop import learning_rate, train
-from tests.training.conftest import Points, Recorder, SquaredError
 
 
 def equal(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 class StopAt(SquaredError):
@@ -35,7 +38,9 @@ def test_it_learns(line):
     losses = recorder.told["line/loss"]
     assert losses[200] < 0.05 * losses[10]
     assert losses[200] < 0.05
-    assert {"line/gradient_norm", "line/learning_rate", "line/images_per_second", "line/error"} <= set(recorder.told)
+    assert {"line/gradient_norm", "line/learning_rate", "line/images_per_second", "line/error"} <= set(
+        recorder.told
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

@@ -21,7 +21,7 @@ class ArrayFolderDataset(LocalDataset[dict[str, np.ndarray]]):
     def _write(self, data: dict[str, np.ndarray], path: Path) -> None:
         path.mkdir()
         for name, array in data.items():
-            if PurePath(name).name != name:
+            if not name or PurePath(name).name != name:
                 raise DatasetError(f"An array cannot be named '{name}': give it the name of a plain file.")
             if array.dtype.hasobject:
                 raise DatasetError(f"The array `{name}` holds Python objects: keep numbers or text.")

@@ -9,7 +9,11 @@ from kanji_diffusion.diffusion.text import TextEncoder
 
 
 def assemble(
-    vae: AutoencoderKL, unet: UNet2DConditionModel, text: TextEncoder, schedule: ScheduleSettings, sampler_name: str
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    text: TextEncoder,
+    schedule: ScheduleSettings,
+    sampler_name: str,
 ) -> StableDiffusionPipeline:
     """Put the parts together as a `StableDiffusionPipeline`.
 

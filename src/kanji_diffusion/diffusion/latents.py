@@ -33,7 +33,10 @@ class LatentStore:
     def __init__(
         self, latents: Mapping[str, np.ndarray], states: np.ndarray, captions: np.ndarray, dropout: float
     ) -> None:
-        self.mean, self.std = torch.from_numpy(np.asarray(latents["mean"])), torch.from_numpy(np.asarray(latents["std"]))
+        self.mean, self.std = (
+            torch.from_numpy(np.asarray(latents["mean"])),
+            torch.from_numpy(np.asarray(latents["std"])),
+        )
         self.states = torch.from_numpy(np.asarray(states))
         self.captions = torch.from_numpy(captions)
         self.choices = (self.captions >= 0).sum(dim=1)

@@ -65,7 +65,14 @@ def sampler(name: str, schedule: SchedulerMixin) -> SchedulerMixin:
             f"choose one of {', '.join(_ZERO_TERMINAL_SNR)}."
         )
     class_name, options = SAMPLERS[name]
-    shared = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type", "steps_offset")
+    shared = (
+        "num_train_timesteps",
+        "beta_schedule",
+        "beta_start",
+        "beta_end",
+        "prediction_type",
+        "steps_offset",
+    )
     config = {key: schedule.config[key] for key in (*shared, "timestep_spacing")}
     if name in _ZERO_TERMINAL_SNR:
         config["rescale_betas_zero_snr"] = bool(schedule.config.get("rescale_betas_zero_snr"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from diffusers import UNet2DConditionModel
 from pydantic import Field, model_validator
 
 from kanji_diffusion.settings_model import Settings
+
+_DOWN_BLOCK = re.compile(r"^down_blocks\.(\d+)\.")
 
 
 class UNetSettings(Settings):
@@ -22,7 +25,9 @@ class UNetSettings(Settings):
     time_modulation: Literal["default", "scale_shift"] = Field(
         "scale_shift", description="How time and pooled text act on a block: added, or as scale and shift."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from.")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> UNetSettings:
@@ -33,7 +38,9 @@ class UNetSettings(Settings):
             )
         for width in self.channels:
             if width % self.groups or width % self.heads:
-                raise ValueError(f"{width} channels cannot be divided by {self.groups} groups and {self.heads} heads")
+                raise ValueError(
+                    f"{width} channels cannot be divided by {self.groups} groups and {self.heads} heads"
+                )
         return self
 
 
@@ -52,7 +59,9 @@ def text_unet(
         text_width: Width D of the text states `[B, L, D]`.
     """
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in settings.cross_attention)
-    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(settings.cross_attention))
+    up = tuple(
+        "CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(settings.cross_attention)
+    )
     pooled = {"addition_embed_type": "text"} if settings.global_text else {}
     return UNet2DConditionModel(
         sample_size=latent_size,
@@ -71,8 +80,28 @@ def text_unet(
     )
 
 
-def continue_unet(start: UNet2DConditionModel, latent_size: int) -> UNet2DConditionModel:
-    """A copy of `start`, weights included, for latents of another height and width."""
-    unet = UNet2DConditionModel.from_config({**start.config, "sample_size": latent_size})
-    unet.load_state_dict(start.state_dict())
+def continue_unet(start: UNet2DConditionModel, latent_size: int, grow: bool) -> UNet2DConditionModel:
+    """The UNet of the next stage, with the weights of the one before.
+
+    Args:
+        start: The UNet of the stage before.
+        latent_size: Height and width of the new stage's latents.
+        grow: Add a level outside those of `start`, as wide as its outermost (progressive growing, Karras et al.,
+            2018). Latents of twice the size then reach the inherited levels at the size that these were trained on.
+    """
+    config = {**start.config, "sample_size": latent_size}
+    state = start.state_dict()
+    if grow:
+        outermost = start.config.block_out_channels[0]
+        config["block_out_channels"] = (outermost, *start.config.block_out_channels)
+        config["down_block_types"] = ("DownBlock2D", *start.config.down_block_types)
+        config["up_block_types"] = (*start.config.up_block_types, "UpBlock2D")
+        state = {_DOWN_BLOCK.sub(_one_level_deeper, name): value for name, value in state.items()}
+    unet = UNet2DConditionModel.from_config(config)
+    missing, unexpected = unet.load_state_dict(state, strict=False)
+    assert not unexpected and (grow or not missing)
     return unet
+
+
+def _one_level_deeper(match: re.Match[str]) -> str:
+    return f"down_blocks.{int(match[1]) + 1}."

@@ -163,7 +163,9 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, batch_size: int = 64) -> n
     """Pictures uint8 `[N, H, W]` of latents `[N, C, h, w]`, rounded as diffusers' image processor does."""
     parts = []
     for first in range(0, len(latents), batch_size):
-        decoded = vae.decode(latents[first : first + batch_size].to(vae.device) / vae.config.scaling_factor).sample
+        decoded = vae.decode(
+            latents[first : first + batch_size].to(vae.device) / vae.config.scaling_factor
+        ).sample
         unit = (decoded / 2 + 0.5).clamp(0, 1)
         parts.append((unit.cpu().float().mean(dim=1).numpy() * 255).round().astype(np.uint8))
     return np.concatenate(parts)
@@ -215,7 +217,9 @@ class GateSettings(Settings):
     """What the autoencoder must reach on held-out faces before a UNet is trained on its latents."""
 
     stroke_overlap: float = Field(0.85, ge=0, le=1, description="Mean intersection over union of ink.")
-    holes_agree: float = Field(0.85, ge=0, le=1, description="Share of glyphs that keep their number of holes.")
+    holes_agree: float = Field(
+        0.85, ge=0, le=1, description="Share of glyphs that keep their number of holes."
+    )
     reading_loss: float = Field(0.02, ge=0, le=1, description="Reading score lost against the originals.")
 
 

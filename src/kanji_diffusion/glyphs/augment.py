@@ -46,7 +46,7 @@ def augment_views(
     """Draw augmented views of one glyph.
 
     Args:
-        ink: The glyph at any multiple of the size of the views (twice is enough to stay sharp), mode "L",
+        ink: The glyph at the size of the views, or twice that so that small views stay sharp, mode "L",
             0 = paper, 255 = ink, with paper of at least `MARGIN` along its edges.
         size: Side of a view in pixels.
         settings: Ranges.
@@ -75,7 +75,7 @@ def _augment_view(
     matrix = _linear_map(math.radians(angle), math.radians(shear), aspect, scale * size / side)
     moved = outline @ matrix.T
     # Half a pixel of the drawing is how far interpolation smears its edge.
-    growth = (max(0.0, weight) * side + 0.5) * np.abs(matrix).sum(axis=1)
+    growth = (max(0, math.ceil(weight * side)) + 0.5) * np.abs(matrix).sum(axis=1)
     low, high = moved.min(axis=0) - growth, moved.max(axis=0) + growth
     room = size * (1 - 2 * MARGIN)
     fit = min(1.0, room / max(high - low))

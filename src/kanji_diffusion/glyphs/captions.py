@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
@@ -120,31 +121,6 @@ def expand_prompt(prompt: str, style: str | None, settings: CaptionSettings) -> 
     return _fill_template(subject, _style_words(style or settings.default_style, settings), settings)
 
 
-def check_caption_lengths(texts: Iterable[str], tokenizer: Any, max_length: int | None = None) -> None:
-    """Check that a text encoder reads every caption whole.
-
-    Args:
-        texts: Captions or prompts.
-        tokenizer: A transformers tokenizer.
-        max_length: Tokens that the encoder is given, special tokens included; None for the tokenizer's own
-            limit.
-
-    Raises:
-        KanjiDiffusionError: Names the longest caption that would be cut.
-    """
-    limit = min(max_length or tokenizer.model_max_length, tokenizer.model_max_length)
-    distinct = sorted(set(texts))
-    if not distinct:
-        return
-    encoded = tokenizer(distinct, truncation=False, padding=False, verbose=False)["input_ids"]
-    length, text = max((len(tokens), text) for tokens, text in zip(encoded, distinct, strict=True))
-    if length > limit:
-        raise KanjiDiffusionError(
-            f"The text {text!r} takes {length} tokens and the text encoder reads {limit}: shorten it, "
-            "or the caption template, or allow more tokens."
-        )
-
-
 def _meaning_owners(characters: pd.DataFrame) -> dict[str, str]:
     claims: dict[str, tuple[int, float, int, str]] = {}
     for character, code_point, frequency, meanings in zip(
@@ -183,3 +159,21 @@ def _fill_template(subject: str, style_words: str, settings: CaptionSettings) ->
     text = re.sub(r"\( +", "(", re.sub(r" +([,)])", r"\1", text))
     text = re.sub(r"(,\s*)+(?=[,)]|$)", "", re.sub(r"\(,\s*", "(", text))
     return re.sub(r"\s*\(\s*\)", "", text).strip(" ,")
+
+
+def caption_rows(glyphs: pd.DataFrame, captions: pd.DataFrame) -> np.ndarray:
+    """Which captions each glyph can be read with.
+
+    Args:
+        glyphs: Rows with character and style.
+        captions: What `write_captions` returned, with captions for each of them.
+
+    Returns:
+        int64 [glyphs, K], rows of `captions` by position; -1 where a glyph has fewer than K.
+    """
+    rows = pd.Series(range(len(captions))).groupby([captions["character"].values, captions["style"].values])
+    lists = rows.agg(list)
+    found = np.full((len(glyphs), lists.map(len).max()), -1, dtype=np.int64)
+    for number, key in enumerate(zip(glyphs["character"], glyphs["style"], strict=True)):
+        found[number, : len(lists[key])] = lists[key]
+    return found

@@ -14,6 +14,8 @@ from kanji_diffusion.glyphs.augment import MARGIN, AugmentSettings, augment_view
 
 _SMALLEST_DRAWING = 64  # at fewer pixels hinting drops whole strokes of thin faces: 王 turns into 土
 
+_SHARP_DRAWING = 256  # an affine map softens strokes, so with fewer pixels it starts from twice as many
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -75,15 +77,19 @@ def draw_block(
         None, and the uint8 pixels [characters, views, size, size], 0 = ink, 255 = paper.
     """
     face_placement, settings = Placement(**placement), AugmentSettings(**augment)
-    pictures = []
+    strip = Image.new("L", (size, size * views * len(characters)))
+    top = 0
     for key, character in zip(glyph_keys, characters, strict=True):
-        pictures.append(draw_glyph(path, face_index, face_placement, character, size, fill).tobytes())
+        pictures = [draw_glyph(path, face_index, face_placement, character, size, fill)]
         if views > 1:
-            # An affine map softens strokes, so it starts from twice the pixels.
-            large = draw_glyph(path, face_index, face_placement, character, 2 * size, fill)
+            large_size = size if size >= _SHARP_DRAWING else 2 * size
+            large = draw_glyph(path, face_index, face_placement, character, large_size, fill)
             view_keys = [f"{key}/{view}" for view in range(1, views)]
-            pictures += [view.tobytes() for view in augment_views(large, size, settings, view_keys)]
-    return None, np.bitwise_not(np.frombuffer(b"".join(pictures), dtype=np.uint8)).tobytes()
+            pictures += augment_views(large, size, settings, view_keys)
+        for picture in pictures:
+            strip.paste(picture, (0, top))
+            top += size
+    return None, np.bitwise_not(np.asarray(strip)).tobytes()
 
 
 def draw_glyph(

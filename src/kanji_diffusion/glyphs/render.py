@@ -149,7 +149,7 @@ def glyph_sheet(glyphs: pd.DataFrame, columns: int = 20, view: int = 0) -> Image
     )
     pixels = decode_images(shown)
     size = pixels.shape[1]
-    font = ImageFont.load_default(max(10, size // 4))
+    font = ImageFont.load_default(min(24, max(10, size // 4)))
     label_width = max((math.ceil(font.getlength(face)) for face in faces), default=0) + 8
     sheet = Image.new("L", (label_width + size * len(chosen), size * len(faces)), 255)
     sheet.paste(208, (label_width, 0, *sheet.size))
@@ -215,3 +215,16 @@ def _glyph_table(glyphs: pd.DataFrame, images: list[dict[str, Any]], views: int)
     rows["image"] = pd.Series(images, dtype=object)
     columns = "glyph_id character code_point face_id style held_out view stroke_count grade frequency image"
     return rows[columns.split()]
+
+
+def encode_images(pixels: np.ndarray) -> list[dict[str, Any]]:
+    """Make the column `image` of a table.
+
+    Args:
+        pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
+
+    Returns:
+        N times {"bytes": a binary PGM file, "path": None}, which `decode_images` reads.
+    """
+    header = pgm_header(pixels.shape[-1])
+    return [{"bytes": header + picture.tobytes(), "path": None} for picture in pixels]

@@ -1,9 +1,9 @@
 """Child processes that work on untrusted font files with bounded memory and time.
 
-A child imports only the module of the task's function (numpy, Pillow and fontTools at most), so that it
-starts quickly, and never the parent's main module, so that a notebook or a Kedro command may be the parent.
-Child and parent exchange JSON and raw bytes, never pickles, because a hostile font may have taken the child
-over.
+A child imports only the module of the task's function (numpy, Pillow, fontTools; no pandas, no torch), so
+that it starts quickly, and never the parent's main module, so that a notebook or a Kedro command may be the
+parent. Child and parent exchange JSON and raw bytes, never pickles, because a hostile font may have taken
+the child over.
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ class ClipSettings(Settings):
     image_size: int = Field(64, ge=32, description="Of the model trained here, in pixels.")
     embed_dim: int = Field(128, ge=8, description="Of the model trained here.")
     width: int = Field(32, ge=8, description="Channels of the vision tower's first stage.")
-    layers: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="Blocks of the vision tower's stages.")
+    layers: tuple[int, int, int, int] = Field(
+        (1, 1, 1, 1), description="Blocks of the vision tower's stages."
+    )
     context_length: int = Field(24, ge=8, description="Tokens that a caption may have.")
 
 
@@ -54,7 +56,11 @@ class ClipScorer:
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, image_size: int, config: dict[str, Any]  # noqa: ANN401
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        image_size: int,
+        config: dict[str, Any],
     ) -> None:
         self.model, self.tokenizer, self.image_size, self.config = model.eval(), tokenizer, image_size, config
 
@@ -124,7 +130,9 @@ class ClipScorer:
         """
         try:
             config = json.loads((Path(folder) / "config.json").read_text())
-            scorer = build_scorer(ClipSettings(**config["clip"]), TextEncoderSettings(**config["text_encoder"]))
+            scorer = build_scorer(
+                ClipSettings(**config["clip"]), TextEncoderSettings(**config["text_encoder"])
+            )
             if config["clip"]["source"] == TRAINED:
                 state = safetensors.torch.load_file(Path(folder) / "model.safetensors")
                 towers(scorer.model).load_state_dict(state)
@@ -218,7 +226,9 @@ class PairStore:
         pooled: torch.Tensor,
         settings: RecogniserSettings,
     ) -> None:
-        self.images, self.captions, self.groups = (torch.as_tensor(part) for part in (images, captions, groups))
+        self.images, self.captions, self.groups = (
+            torch.as_tensor(part) for part in (images, captions, groups)
+        )
         self.pooled, self.settings = pooled, settings
         self.choices = (self.captions >= 0).sum(dim=1)
 

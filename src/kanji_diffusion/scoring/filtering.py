@@ -12,7 +12,9 @@ from kanji_diffusion.settings_model import Settings
 class FilterSettings(Settings):
     """Quantiles hold within each style, so that a brush face is not punished for being a brush."""
 
-    clip_quantile: float = Field(0.01, ge=0, lt=1, description="Share of each style with the lowest CLIP score.")
+    clip_quantile: float = Field(
+        0.01, ge=0, lt=1, description="Share of each style with the lowest CLIP score."
+    )
     aesthetic_quantile: float = Field(0.01, ge=0, lt=1, description="Share with the lowest aesthetic score.")
     min_clip_score: float | None = Field(None, ge=-1, le=1, description="Threshold for all styles.")
     min_aesthetic_score: float | None = Field(None, description="Threshold for all styles.")
@@ -69,9 +71,15 @@ def filter_report(scores: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for by in ("style", "face_id", "stroke_count"):
         groups = scores.groupby(by)["removed"]
-        part = pd.DataFrame({"glyphs": groups.size(), "removed": groups.agg(lambda values: int((values != "").sum()))})
+        part = pd.DataFrame(
+            {"glyphs": groups.size(), "removed": groups.agg(lambda values: int((values != "").sum()))}
+        )
         part["reasons"] = groups.agg(_reasons)
-        parts.append(part.rename_axis("value").reset_index().assign(by=by, value=lambda rows: rows["value"].astype(str)))
+        parts.append(
+            part.rename_axis("value")
+            .reset_index()
+            .assign(by=by, value=lambda rows: rows["value"].astype(str))
+        )
     report = pd.concat(parts, ignore_index=True)
     report["removed_share"] = report["removed"] / report["glyphs"]
     return report[["by", "value", "glyphs", "removed", "removed_share", "reasons"]]

@@ -47,7 +47,9 @@ class TrainingSettings(Settings):
     accumulate: int = Field(1, ge=1, description="Parts that a batch is computed in, to save memory.")
     learning_rate: float = Field(gt=0, description="Peak learning rate.")
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
-    decay: Literal["constant", "linear", "cosine"] = Field("linear", description="After warm-up, towards zero.")
+    decay: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="After warm-up, towards zero."
+    )
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = Field((0.9, 0.99), description="Adam's moment decays.")
     clip_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
@@ -186,7 +188,9 @@ class _Run:
             "start": ckpt.tensors_fingerprint(module.state_dict()),
             "loss": getattr(self.loss, "fingerprint", lambda: "")(),
             "source": ckpt.source_fingerprint(
-                path for part in ("training", "diffusion", "scoring") for path in (package / part).glob("*.py")
+                path
+                for part in ("training", "diffusion", "scoring")
+                for path in (package / part).glob("*.py")
             ),
             "torch": torch.__version__,
         }
@@ -263,7 +267,9 @@ class _Run:
     def _skip(self, rate: float) -> None:
         self.skipped += 1
         self.skipped_in_row += 1
-        logger.warning("%s: step %d gave a non-finite loss or gradient and was skipped.", self.name, self.step)
+        logger.warning(
+            "%s: step %d gave a non-finite loss or gradient and was skipped.", self.name, self.step
+        )
         if self.skipped_in_row >= self.settings.max_skipped:
             found = ckpt.newest_checkpoint(self.folder) if self.folder else None
             last = f"the last good checkpoint is of step {found.step}" if found else "there is no checkpoint"

@@ -17,7 +17,6 @@ from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import score_samples, summarise
 from kanji_diffusion.evaluation.report import reading_plot, sheet
-from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.render import decode_images, encode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.settings_model import Settings
@@ -56,7 +55,9 @@ def draw_samples(
     count = min(settings.characters, len(names))
     chosen = [names[number * len(names) // count] for number in range(count)]
     wanted = long[long["character"].isin(chosen)].sort_values(["style", "caption_id"], ignore_index=True)
-    wanted = wanted.merge(characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left")
+    wanted = wanted.merge(
+        characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left"
+    )
     seeds = [settings.seed + number for number in range(len(wanted))]
     with Progress("sampling", len(wanted), unit="picture") as progress:
         pictures = draw(model, wanted["text"].tolist(), seeds, sampling, progress.advance)
@@ -88,7 +89,10 @@ def _sheet(scores: pd.DataFrame, images: np.ndarray) -> Image.Image:
     columns = 20
     styles = sorted(scores["style"].unique())
     characters = scores["character"].unique()
-    turn = {character: styles[number * len(styles) // len(characters)] for number, character in enumerate(characters)}
+    turn = {
+        character: styles[number * len(styles) // len(characters)]
+        for number, character in enumerate(characters)
+    }
     shown = np.flatnonzero(scores["style"] == scores["character"].map(turn))
     order = shown[np.argsort([styles.index(style) for style in scores["style"].iloc[shown]], kind="stable")]
     return sheet(images[order], columns, scores["top1"].iloc[order].tolist())

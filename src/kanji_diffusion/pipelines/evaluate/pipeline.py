@@ -15,11 +15,13 @@ def create_pipeline() -> Pipeline:
                 nodes.draw_samples,
                 ["text_to_kanji", "characters", "captions", "params:evaluation", "params:sampling"],
                 "samples",
+                name="draw_samples",
             ),
             Node(
                 nodes.judge_samples,
                 ["samples", "recogniser", "clip_model"],
                 ["sample_scores", "evaluation_report", "reading_plot", "sample_sheet"],
+                name="judge_samples",
             ),
         ],
         tags="evaluate",

@@ -15,8 +15,11 @@ def create_pipeline() -> Pipeline:
                 nodes.train_recogniser,
                 ["glyphs", "params:recogniser.model", "params:recogniser.training", "tracker", "checkpoints"],
                 "recogniser",
+                name="train_recogniser",
             ),
-            Node(nodes.check_recogniser, ["recogniser", "glyphs"], "recogniser_report"),
+            Node(
+                nodes.check_recogniser, ["recogniser", "glyphs"], "recogniser_report", name="check_recogniser"
+            ),
             Node(
                 nodes.train_clip,
                 {
@@ -30,17 +33,25 @@ def create_pipeline() -> Pipeline:
                     "checkpoints": "checkpoints",
                 },
                 "clip_model",
+                name="train_clip",
             ),
             Node(
                 nodes.train_aesthetic_head,
                 ["clip_model", "glyphs", "params:aesthetics"],
                 ["aesthetic_head", "aesthetic_report"],
+                name="train_aesthetic_head",
             ),
-            Node(nodes.score_glyphs, ["glyphs", "captions", "clip_model", "aesthetic_head"], "glyph_scores"),
+            Node(
+                nodes.score_glyphs,
+                ["glyphs", "captions", "clip_model", "aesthetic_head"],
+                "glyph_scores",
+                name="score_glyphs",
+            ),
             Node(
                 nodes.select_glyphs,
                 ["glyph_scores", "glyphs", "params:filter"],
                 ["selected_glyphs", "filter_report", "filter_plot", "filter_sheet"],
+                name="select_glyphs",
             ),
         ],
         tags="filter_glyphs",

@@ -20,8 +20,8 @@ class Prompts(RootModel[str | list[str]]):
     """A meaning, or a list of them."""
 
 
-class Style(RootModel[str | None]):
-    """A style class of the captions; null for the default one."""
+class Style(RootModel[str]):
+    """A style class of the captions."""
 
 
 class Count(RootModel[int]):
@@ -40,7 +40,7 @@ def draw_prompts(
     model: StableDiffusionPipeline,
     folder: Path,
     prompts: Prompts,
-    style: Style,
+    style: Style | None,
     count: Count,
     seed: Seed,
     captions: CaptionSettings,
@@ -48,7 +48,7 @@ def draw_prompts(
 ) -> Image.Image:
     """Draw every prompt `count` times, write each picture as a PNG of its own, and return a sheet of them."""
     words = [prompts.root] if isinstance(prompts.root, str) else prompts.root
-    texts = [expand_prompt(word, style.root, captions) for word in words for _ in range(count.root)]
+    texts = [expand_prompt(word, style and style.root, captions) for word in words for _ in range(count.root)]
     seeds = [seed.root + number for _ in words for number in range(count.root)]
     pictures = draw(model, texts, seeds, sampling)
     for text, number, pixels in zip(texts, seeds, pictures, strict=True):

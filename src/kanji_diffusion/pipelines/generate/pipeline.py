@@ -24,6 +24,7 @@ def create_pipeline() -> Pipeline:
                     "sampling": "params:sampling",
                 },
                 "generated_sheet",
+                name="draw_prompts",
             )
         ],
         tags="generate",

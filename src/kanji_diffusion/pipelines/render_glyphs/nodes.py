@@ -42,7 +42,9 @@ def draw_glyphs(
     parts: split.SplitSettings,
 ) -> tuple[pd.DataFrame, Image.Image]:
     """The glyph table with its split, and a sheet of it."""
-    known = fonts.usable_faces(faces)["face_id"].isin(audit["face_id"]).sum() * len(characters) * settings.views
+    known = (
+        fonts.usable_faces(faces)["face_id"].isin(audit["face_id"]).sum() * len(characters) * settings.views
+    )
     with Progress("rendering", int(known), unit="glyph") as progress:
         drawn = 0
 

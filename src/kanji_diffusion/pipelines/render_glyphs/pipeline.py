@@ -11,18 +11,32 @@ def create_pipeline() -> Pipeline:
     """Fonts and dictionary → characters, faces, audit, glyphs, captions."""
     return Pipeline(
         [
-            Node(nodes.read_dictionary, "kanjidic2", "dictionary"),
-            Node(nodes.select_characters, ["dictionary", "params:characters"], "characters"),
-            Node(nodes.list_faces, ["font_folder", "characters", "params:fonts"], "faces"),
+            Node(nodes.read_dictionary, "kanjidic2", "dictionary", name="read_dictionary"),
             Node(
-                nodes.audit_glyphs, ["font_folder", "faces", "characters", "params:fonts"], "glyph_audit"
+                nodes.select_characters,
+                ["dictionary", "params:characters"],
+                "characters",
+                name="select_characters",
+            ),
+            Node(nodes.list_faces, ["font_folder", "characters", "params:fonts"], "faces", name="list_faces"),
+            Node(
+                nodes.audit_glyphs,
+                ["font_folder", "faces", "characters", "params:fonts"],
+                "glyph_audit",
+                name="audit_glyphs",
             ),
             Node(
                 nodes.draw_glyphs,
                 ["font_folder", "faces", "characters", "glyph_audit", "params:render", "params:split"],
                 ["glyphs", "glyph_sheet"],
+                name="draw_glyphs",
             ),
-            Node(nodes.write_captions, ["characters", "glyphs", "params:captions"], "captions"),
+            Node(
+                nodes.write_captions,
+                ["characters", "glyphs", "params:captions"],
+                "captions",
+                name="write_captions",
+            ),
         ],
         tags="render_glyphs",
     )

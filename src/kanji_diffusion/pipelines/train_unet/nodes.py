@@ -38,6 +38,7 @@ class StageSettings(Settings):
     """One stage of the UNet's training."""
 
     resolution: int = Field(ge=8, le=512, description="Side of the pictures, in pixels.")
+    grow: bool = Field(False, description="Add an outer level to the UNet of the stage before.")
     training: TrainingSettings
     live_prompts: int = Field(20, ge=1, description="Pictures on the sheets drawn while the stage trains.")
     prompts: int = Field(40, ge=1, description="Pictures drawn when the stage is done.")
@@ -51,7 +52,10 @@ def encode_captions(captions: pd.DataFrame, text_encoder: TextEncoderSettings) -
 
 
 def initialise_unet(
-    vae: AutoencoderKL, caption_states: dict[str, np.ndarray], settings: UNetSettings, schedule: ScheduleSettings
+    vae: AutoencoderKL,
+    caption_states: dict[str, np.ndarray],
+    settings: UNetSettings,
+    schedule: ScheduleSettings,
 ) -> UNet2DConditionModel:
     """The UNet that the first stage starts from, with random weights."""
     sampler("ddpm", training_schedule(schedule))
@@ -109,8 +113,9 @@ def train_stage(
         pictures = _draw(unet, vae, schedule, states, prompts, stage.sampling)
         tracker.image(f"{name}_samples", sheet(pictures, columns=10), step)
 
+    torch.manual_seed(stage.training.seed)
     return train(
-        continue_unet(start, latents["mean"].shape[-1]),
+        continue_unet(start, latents["mean"].shape[-1], stage.grow),
         DiffusionLoss(schedule, loss),
         LatentStore(latents, states, rows, dropout.rate),
         stage.training,

@@ -14,11 +14,17 @@ def create_pipeline(stages: Sequence[str]) -> Pipeline:
     """Captions and latents → a UNet for each of `stages`, in order → the finished model."""
     shared = Pipeline(
         [
-            Node(nodes.encode_captions, ["captions", "params:text_encoder"], "caption_states"),
+            Node(
+                nodes.encode_captions,
+                ["captions", "params:text_encoder"],
+                "caption_states",
+                name="encode_captions",
+            ),
             Node(
                 nodes.initialise_unet,
                 ["vae", "caption_states", "params:unet", "params:schedule"],
                 "initial_unet",
+                name="initialise_unet",
             ),
         ]
     )
@@ -28,12 +34,22 @@ def create_pipeline(stages: Sequence[str]) -> Pipeline:
         nodes.assemble_model,
         [starts[-1], "vae", "params:text_encoder", "params:schedule", "params:sampling"],
         "text_to_kanji",
+        name="assemble_model",
     )
     return Pipeline([shared, *trained, Pipeline([finished])], tags="train_unet")
 
 
 def _stage(name: str, start: str) -> Pipeline:
-    shared = {"vae", "vae_gate", "glyphs", "selected_glyphs", "captions", "caption_states", "recogniser", "tracker"}
+    shared = {
+        "vae",
+        "vae_gate",
+        "glyphs",
+        "selected_glyphs",
+        "captions",
+        "caption_states",
+        "recogniser",
+        "tracker",
+    }
     parameters = {"params:schedule", "params:diffusion_loss", "params:caption_dropout"}
     return Pipeline(
         [

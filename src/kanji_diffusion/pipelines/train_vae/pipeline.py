@@ -24,13 +24,15 @@ def create_pipeline() -> Pipeline:
                     "checkpoints": "checkpoints",
                 },
                 "vae",
+                name="train_vae",
             ),
             Node(
                 nodes.measure_reconstructions,
                 ["vae", "glyphs", "recogniser"],
                 ["vae_report", "reconstruction_sheet"],
+                name="measure_reconstructions",
             ),
-            Node(nodes.pass_gate, ["vae_report", "params:vae.gate"], "vae_gate"),
+            Node(nodes.pass_gate, ["vae_report", "params:vae.gate"], "vae_gate", name="pass_gate"),
         ],
         tags="train_vae",
     )

@@ -1,0 +1,77 @@
+"""The recogniser reads glyphs of faces that it never saw, and only those that are legible."""
+
+import numpy as np
+import pytest
+import torch
+
+from kanji_diffusion.diffusion.vae import to_model_range
+from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.scoring.recogniser import (
+    GlyphStore,
+    RecogniserLoss,
+    RecogniserSettings,
+    bend,
+    read,
+    recogniser,
+)
+from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.randomness import SampleRandom
+
+SETTINGS = RecogniserSettings(channels=(16, 32, 48))
+
+
+@pytest.fixture(scope="module")
+def reader(glyphs):
+    seen = glyphs[~glyphs["held_out"]]
+    characters = sorted(glyphs["character"].unique())
+    labels = seen["character"].map(characters.index).to_numpy()
+    torch.manual_seed(0)
+    training = TrainingSettings(
+        steps=120, batch_size=32, learning_rate=0.005, warmup_steps=10, ema_decay=0.95, device="cpu"
+    )
+    store = GlyphStore(decode_images(seen), labels, SETTINGS)
+    return train(
+        recogniser(SETTINGS, characters), RecogniserLoss(SETTINGS), store, training, name="recogniser"
+    )
+
+
+def test_it_reads_faces_that_it_never_saw(reader, glyphs):
+    held = glyphs[glyphs["held_out"]]
+    reading = read(reader, decode_images(held))
+    intended = held["character"].tolist()
+    assert reading.correct(intended).mean() > 0.9
+    assert (reading.correct(intended, among=5) >= reading.correct(intended)).all()
+    assert ((reading.probability > 0) & (reading.probability <= 1)).all()
+
+
+def test_it_does_not_read_what_is_not_there(reader, glyphs):
+    held = glyphs[glyphs["held_out"]]
+    noise = np.random.default_rng(0).integers(0, 256, (len(held), 64, 64), dtype=np.uint8)
+    assert read(reader, noise).correct(held["character"].tolist()).mean() < 0.3
+
+
+def test_smaller_pictures_are_read_too(reader, glyphs):
+    held = glyphs[glyphs["held_out"]]
+    small = decode_images(held).reshape(-1, 32, 2, 32, 2).mean(axis=(2, 4)).astype(np.uint8)
+    assert read(reader, small).correct(held["character"].tolist()).mean() > 0.7
+
+
+def test_it_is_saved_and_loaded_with_its_characters(reader, glyphs, tmp_path):
+    from transformers import ResNetForImageClassification
+
+    reader.save_pretrained(tmp_path)
+    loaded = ResNetForImageClassification.from_pretrained(tmp_path).eval()
+    images = decode_images(glyphs[:20])
+    assert read(loaded, images).characters == read(reader, images).characters
+
+
+def test_bending_depends_on_the_sample_alone_and_keeps_the_ink(glyphs):
+    pixels = to_model_range(decode_images(glyphs[:24]))
+    index = torch.arange(24)
+    bent = bend(pixels, SampleRandom(0, index), SETTINGS)
+    part = bend(pixels[8:12], SampleRandom(0, index[8:12]), SETTINGS)
+    torch.testing.assert_close(bent[8:12], part)
+    assert not torch.equal(bent, pixels)
+    assert (bent.amin(dim=(1, 2, 3)) < 0).all()
+    assert bent.min() >= -1.001
+    assert bent.max() <= 1.001

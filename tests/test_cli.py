@@ -1,0 +1,112 @@
+import pytest
+
+from kanji_diffusion import cli
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--params=stages.small.training.steps=abc",
+         "Parameter `stages.small.training.steps` is 'abc': it must be a whole number."),
+        ("--params=stages.small.training.steps=0",
+         "Parameter `stages.small.training.steps` is 0: it should be greater than or equal to 1."),
+        ("--params=stages.small.training.trouble=much",
+         "Parameter `stages.small.training.trouble` is 'much': "
+         "it should be 'none', 'mistake', 'stop', 'interrupt' or 'bug'."),
+        ("--params=stages.small.training.optimizer.learning_rte=1",
+         "There is no parameter `stages.small.training.optimizer.learning_rte`: did you mean `learning_rate`?"),
+        ("--params=stages.small.training=7",
+         "Parameter `stages.small.training` is 7: it must be a mapping."),
+        ("--params=foo=1", "There is no parameter `foo`: there are threads, count, stages."),
+        ("--params=cuont=1", "There is no parameter `cuont`: did you mean `count`?"),
+        ("--params=stages.smal.training.steps=1",
+         "There is no parameter `stages.smal`: did you mean `stages.small`?"),
+        ("--params=stages=5", "Parameter `stages` is '5': it must map the name of each stage to its settings."),
+        ("--params=threads=many",
+         "Parameter `threads` is 'many': it must be a whole number from 1, or null for all cores."),
+        ("--pipeline=trainig", "There is no pipeline `trainig`: choose among __default__, drawing, training."),
+        ("--nodes=dream", "Pipeline does not contain nodes named ['dream']."),
+        ("--pipeline=training", "`glyphs` is missing: run `kedro run --pipeline=drawing` first."),
+        ("--load-versions=glyph:2020-01-01T00.00.00.000Z",
+         "'load_versions' keys [glyph] are not found in the catalog."),
+        ("--load-versions=glyphs",
+         "Expected the form of 'load_versions' to be 'dataset_name:YYYY-MM-DDThh.mm.ss.sssZ',found glyphs instead"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_answered_in_one_sentence(kedro_run, options, sentence):
+    result = kedro_run(options)
+    assert result.stderr.splitlines()[-1] == f"Error: {sentence}"
+    assert result.exit_code > 0
+    assert "Traceback" not in result.output
+
+
+def test_an_unknown_environment_is_answered_with_those_that_exist(kedro_run, toy_project):
+    result = kedro_run("--env=gpuu")
+    expected = f"There is no environment `gpuu` in {toy_project}/conf: choose among base, local, test."
+    assert result.stderr == f"Error: {expected}\n"
+    assert not (toy_project / "mlruns").exists()
+
+
+def test_missing_raw_data_is_answered_with_its_remedy(kedro_run, toy_project):
+    ink = toy_project / "data/01_raw/ink.txt"
+    ink.unlink()
+    assert kedro_run().stderr == f"Error: `ink` is missing at {ink}: put some ink there.\n"
+
+
+def test_a_version_that_does_not_exist_is_answered_with_the_newest(kedro_run, toy_project):
+    assert kedro_run("--pipeline=drawing").exit_code == 0
+    (version,) = [path.name for path in (toy_project / "data/03_primary/glyphs.parquet").iterdir()]
+    result = kedro_run("--pipeline=training", "--load-versions=glyphs:2020-01-01T00.00.00.000Z")
+    expected = f"`glyphs` has no version 2020-01-01T00.00.00.000Z: the newest are {version}."
+    assert result.stderr == f"Error: {expected}\n"
+
+
+def test_a_broken_configuration_file_is_named(kedro_run, toy_project):
+    (toy_project / "conf/local/parameters.yml").write_text("count: [1")
+    result = kedro_run()
+    assert "Invalid YAML or JSON file" in result.stderr
+    assert "conf/local/parameters.yml" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_damaged_artifact_is_named(kedro_run, toy_project):
+    assert kedro_run("--pipeline=drawing").exit_code == 0
+    (table,) = (toy_project / "data/03_primary/glyphs.parquet").glob("*/glyphs.parquet")
+    table.write_bytes(b"not a table")
+    result = kedro_run("--pipeline=training")
+    assert result.stderr.startswith("Error: `glyphs` failed in loading: ")
+    assert "Parquet magic bytes not found" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_a_node_tells_is_told(kedro_run):
+    result = kedro_run("--params=stages.small.training.trouble=mistake")
+    assert result.stderr.splitlines()[-1] == "Error: The ink is dry: buy some."
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        ("stop", "Training was stopped at step 2."),
+        ("interrupt", "Stopped on request: what was finished is kept."),
+    ],
+)
+def test_a_stop_on_request_has_the_exit_code_of_an_interrupt(kedro_run, trouble, sentence):
+    result = kedro_run(f"--params=stages.small.training.trouble={trouble}")
+    assert result.stderr.splitlines()[-1] == f"Error: {sentence}"
+    assert result.exit_code == 130
+
+
+def test_the_traceback_of_a_bug_is_kept_in_a_file_that_is_named(kedro_run, toy_project):
+    result = kedro_run("--params=stages.small.training.trouble=bug")
+    log = toy_project / "logs/errors.log"
+    expected = f"ZeroDivisionError in node `train_small`: by nothing (the traceback is in {log})."
+    assert result.stderr.splitlines()[-1] == f"Error: {expected}"
+    assert 'raise ZeroDivisionError("by nothing")' in log.read_text()
+
+
+def test_the_command_has_the_options_of_kedro():
+    assert [parameter.name for parameter in cli.run.params] == [
+        parameter.name for parameter in cli.kedro_run.params
+    ]

@@ -1,0 +1,112 @@
+"""The configuration of every environment against the pipelines and models that it configures."""
+
+import pytest
+import torch
+from kedro.config import OmegaConfigLoader
+from kedro.pipeline import Pipeline
+from kedro.validation.parameter_validator import ParameterValidator
+from tests.conftest import PROJECT_ROOT
+
+from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_folder
+from kanji_diffusion.diffusion.unet import text_unet
+from kanji_diffusion.diffusion.vae import autoencoder, factor
+from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
+from kanji_diffusion.scoring.clip import build_scorer
+from kanji_diffusion.scoring.recogniser import recogniser
+
+ENVIRONMENTS = ["base", "test", "gpu", "cluster"]
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def configuration(request):
+    """Parameters, catalog and stages of one environment."""
+    loader = OmegaConfigLoader(
+        conf_source=str(PROJECT_ROOT / "conf"),
+        env=request.param,
+        base_env="base",
+        default_run_env="local",
+        custom_resolvers={"local_artifacts": str, "project_root": str},
+        merge_strategy={"parameters": "soft"},
+    )
+    parameters = loader["parameters"]
+    stages = [name for name, stage in parameters["stages"].items() if stage is not None]
+    pipelines = {
+        "render_glyphs": render_glyphs.create_pipeline(),
+        "filter_glyphs": filter_glyphs.create_pipeline(),
+        "train_vae": train_vae.create_pipeline(),
+        "train_unet": train_unet.create_pipeline(stages),
+        "evaluate": evaluate.create_pipeline(),
+        "generate": generate.create_pipeline(),
+    }
+    return parameters, loader["catalog"], pipelines, stages
+
+
+def lookup(parameters, name):
+    for part in name.split("."):
+        parameters = parameters[part]
+    return parameters
+
+
+def test_every_parameter_that_a_node_asks_for_is_given_and_valid(configuration):
+    parameters, _, pipelines, _ = configuration
+    for pipeline in pipelines.values():
+        for name in pipeline.inputs():
+            if name.startswith("params:"):
+                lookup(parameters, name.removeprefix("params:"))
+    ParameterValidator(pipelines).validate_raw_params(parameters)
+
+
+def test_every_group_of_parameters_is_asked_for(configuration):
+    parameters, _, pipelines, _ = configuration
+    asked = {name.removeprefix("params:").split(".")[0] for p in pipelines.values() for name in p.inputs()}
+    assert set(parameters) - asked == {"threads"}
+
+
+def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configuration):
+    _, catalog, pipelines, stages = configuration
+    whole = sum(pipelines.values(), Pipeline([]))
+    patterns = {name: entry for name, entry in catalog.items() if not name.startswith("_")}
+    expanded = {
+        name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]
+    }
+    names = {name for name in whole.datasets() if not name.startswith("params:") and name != "parameters"}
+    assert names - set(expanded) == {"initial_unet"}
+    assert set(expanded) <= names
+    unversioned = {name for name in expanded if not expanded[name].get("versioned")}
+    assert unversioned == {"kanjidic2", "font_folder", "tracker", "checkpoints", "generated_folder"}
+
+
+def test_artifacts_of_environments_do_not_mix(configuration):
+    _, catalog, _, _ = configuration
+    paths = [entry["filepath"] for entry in catalog.values() if "filepath" in entry]
+    assert len(set(paths)) == len(paths)
+
+
+def test_every_model_can_be_built(configuration):
+    parameters, _, pipelines, stages = configuration
+    valid = ParameterValidator(pipelines).validate_raw_params(parameters)
+    with torch.device("meta"):
+        size = valid["render"].size
+        vae = autoencoder(valid["vae"]["model"], size)
+        pixels = torch.empty(1, 1, size, size)
+        latents = vae.encode(pixels).latent_dist.mode()
+        assert latents.shape[-1] * factor(vae) == size
+        for name in stages:
+            stage = valid["stages"][name]
+            assert stage.resolution <= size
+            side = stage.resolution // factor(vae)
+            unet = text_unet(valid["unet"], latents.shape[1], side, 384)
+            states = torch.empty(2, valid["text_encoder"].max_length, 384)
+            noise = torch.empty(2, latents.shape[1], side, side)
+            assert unet(noise, 1, states).sample.shape == noise.shape
+        reader = recogniser(valid["recogniser"]["model"], ["一", "二"])
+        assert reader(torch.empty(1, 1, 64, 64)).logits.shape == (1, 2)
+
+
+def test_every_clip_model_and_text_encoder_can_be_built(configuration):
+    parameters, _, pipelines, _ = configuration
+    valid = ParameterValidator(pipelines).validate_raw_params(parameters)
+    assert text_encoder_folder(TextEncoderSettings()).is_dir()
+    scorer = build_scorer(valid["clip"]["model"], valid["text_encoder"])
+    side = valid["clip"]["model"].image_size
+    assert scorer.model.visual(torch.zeros(1, 3, side, side)).shape == (1, valid["clip"]["model"].embed_dim)

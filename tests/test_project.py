@@ -1,0 +1,218 @@
+"""The whole project at toy size, used as its users use it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.config import OmegaConfigLoader
+from PIL import Image
+
+MADE = {
+    "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet"],
+    "03_primary": ["glyphs.parquet", "glyph_sheet.png", "captions.parquet"],
+    "04_feature": ["glyph_scores.parquet"],
+    "05_model_input": ["selected_glyphs.parquet", "caption_states", "small/latents", "large/latents"],
+    "06_models": ["recogniser", "clip_model", "aesthetic_head", "vae", "small/unet", "large/unet", "text_to_kanji"],
+    "07_model_output": ["samples.parquet", "small/sample_sheet.png", "large/sample_sheet.png"],
+    "08_reporting": ["evaluation_report.json", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
+                     "vae_report.json", "reconstruction_sheet.png", "small/report.json", "large/report.json"],
+}  # fmt: skip
+
+
+def versions(project, artifact):
+    return sorted(
+        path.name for path in (project / "data/test" / artifact).iterdir() if not path.name.startswith(".")
+    )
+
+
+@pytest.fixture(scope="session")
+def run(project, finished):
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("kanji-diffusion-test")
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return client, runs[0]
+
+
+def test_every_artifact_is_there_and_versioned(project, finished):
+    for layer, names in MADE.items():
+        for name in names:
+            assert len(versions(project, f"{layer}/{name}")) >= 1, name
+
+
+def test_the_reading_score_is_printed(finished):
+    assert re.search(r"Reading score: \d+\.\d % of 16 samples are read as the kanji asked for", finished)
+
+
+def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run):
+    client, first = run
+    assert first.info.status == "FINISHED"
+    assert first.data.params["stages.small.training.steps"] == "8"
+    for name in ("loss", "learning_rate", "gradient_norm", "images_per_second", "error_timestep_bin_4"):
+        steps = [metric.step for metric in client.get_metric_history(first.info.run_id, f"unet_16/{name}")]
+        assert steps == [2, 4, 6, 8], name
+    assert 0 <= first.data.metrics["evaluation_report/reading_top1"] <= 1
+    tags = first.data.tags
+    assert "git.dirty" in tags or "git.commit" not in tags
+    assert tags["written.large.unet"] == versions(project, "06_models/large/unet")[0]
+    paths = [item.path for item in client.list_artifacts(first.info.run_id)]
+    assert {"evaluate", "train_unet", "train_vae", "images"} <= set(paths)
+
+
+def test_the_glyph_table_is_an_image_table_for_others(project, finished):
+    (version,) = versions(project, "03_primary/glyphs.parquet")[:1]
+    table = pd.read_parquet(project / f"data/test/03_primary/glyphs.parquet/{version}/glyphs.parquet")
+    assert {"character", "code_point", "face_id", "style", "view", "split", "stroke_count", "image"} <= set(
+        table
+    )
+    assert set(table["split"]) == {"train", "validation"}
+    assert set(table["style"]) == {"gothic", "mincho", "brush", "handwritten"}
+
+
+def test_the_same_run_again_keeps_the_first_and_continues_from_finished_training(project, kedro, finished):
+    before = versions(project, "06_models/large/unet")
+    again = kedro("run", "--env=test", "--pipelines=train_unet")
+    assert again.returncode == 0, again.stderr
+    assert "unet_32 continues from step 4 of 4" in again.stdout
+    after = versions(project, "06_models/large/unet")
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 1
+    first, last = (
+        project / f"data/test/06_models/large/unet/{version}/unet/diffusion_pytorch_model.safetensors"
+        for version in (before[0], after[-1])
+    )
+    assert first.read_bytes() == last.read_bytes()
+
+
+def test_generate_writes_a_picture_and_prints_its_path(project, kedro, finished):
+    pictures = {}
+    for style in ("brush", "gothic"):
+        done = kedro("run", "--env=test", "--pipelines=generate", f"--params=prompt=water,style={style}")
+        assert done.returncode == 0, done.stderr
+        path = re.search(rf"'water \({style} kanji\)' with seed 0: (\S+\.png)", done.stdout)[1]
+        pictures[style] = np.asarray(Image.open(path))
+        assert pictures[style].shape == (32, 32)
+    assert not np.array_equal(pictures["brush"], pictures["gothic"])
+    script = """
+import sys, numpy, torch
+from diffusers import DiffusionPipeline
+pipeline = DiffusionPipeline.from_pretrained(sys.argv[1])
+picture = pipeline("water (brush kanji)", num_inference_steps=4, guidance_scale=4.0,
+                   generator=torch.Generator().manual_seed(0)).images[0]
+assert not any(name.startswith("kanji_diffusion") for name in sys.modules)
+numpy.save(sys.argv[2], numpy.asarray(picture))
+"""
+    version = versions(project, "06_models/text_to_kanji")[-1]
+    folder = project / f"data/test/06_models/text_to_kanji/{version}/text_to_kanji"
+    saved = project / "stock.npy"
+    subprocess.run(
+        [sys.executable, "-c", script, folder, saved], check=True, cwd=project, capture_output=True
+    )
+    assert np.abs(np.load(saved).astype(int) - pictures["brush"]).max() <= 1
+
+
+def test_load_versions_picks_an_older_artifact(project, kedro, finished):
+    oldest = versions(project, "06_models/text_to_kanji")[0]
+    done = kedro("run", "--env=test", "--pipelines=generate", f"--load-versions=text_to_kanji:{oldest}")
+    assert done.returncode == 0, done.stderr
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("kanji-diffusion-test")
+    newest = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+    assert newest.data.tags["read.text_to_kanji"] == oldest
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--pipelines=generate", "--params=prompt=water,style=graffiti"], "graffiti.*brush"),
+        (["--pipelines=generate", "--params=prompt= "], "prompt is empty"),
+        (
+            ["--pipelines=generate", "--params=sampling.sampler=heun9"],
+            "'heun9' is unknown: choose one of ddpm",
+        ),
+        (["--pipelines=generate", "--params=count=0"], "`count` is 0"),
+        (["--params=stages.medium.resolution=8"], "no parameter `stages.medium`"),
+        (
+            ["--params=stages.small.training.steps=many"],
+            "`stages.small.training.steps` is 'many'.*whole number",
+        ),
+        (["--pipelines=paint"], "no pipeline `paint`: choose among .*render_glyphs"),
+        (["--pipelines=train_unet", "--params=stages.small.resolution=15"], "multiple of 2"),
+    ],
+)
+def test_bad_input_gets_one_sentence(kedro, finished, options, sentence):
+    done = kedro("run", "--env=test", *options)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert re.search(sentence, errors[0]), errors[0]
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_font_folder_without_usable_fonts_is_named(project, kedro):
+    empty = project / "no_fonts"
+    (empty / "fonts").mkdir(parents=True)
+    (empty / "fonts" / "ipaexg.ttf").write_text("no font")
+    (empty / "kanjidic2.xml.gz").symlink_to(project / "data/01_raw/kanjidic2.xml.gz")
+    conf = project / "conf" / "nofonts"
+    conf.mkdir()
+    (conf / "globals.yml").write_text("raw: no_fonts\ndata: data/nofonts\n")
+    done = kedro("run", "--env=nofonts", "--pipelines=render_glyphs")
+    assert done.returncode != 0
+    assert re.search(r"Error: No usable face in \S*no_fonts/fonts \(ipaexg.ttf ", done.stderr)
+
+
+def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro):
+    conf = project / "conf" / "nothing"
+    conf.mkdir()
+    (conf / "globals.yml").write_text("data: data/nothing\n")
+    done = kedro("run", "--env=nothing", "--pipelines=evaluate")
+    assert done.returncode != 0
+    assert re.search(r"Error: `\w+` is missing: run `kedro run --pipeline=\w+` first", done.stderr)
+
+
+def test_the_notebook_runs(project, finished):
+    import nbformat
+    from nbclient import NotebookClient
+
+    (path,) = (project / "notebooks").glob("*.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("ENVIRONMENT = None", 'ENVIRONMENT = "test"')
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 3
+
+
+def test_kedro_lists_pipelines_and_datasets(kedro, finished):
+    listed = kedro("registry", "list")
+    for name in ("render_glyphs", "filter_glyphs", "train_vae", "train_unet", "evaluate", "generate"):
+        assert name in listed.stdout
+    described = kedro("catalog", "describe-datasets", "--env=test")
+    assert described.returncode == 0, described.stderr
+
+
+def test_the_report_figures_are_in_the_catalog(project, finished):
+    version = versions(project, "08_reporting/evaluation_report.json")[0]
+    path = project / f"data/test/08_reporting/evaluation_report.json/{version}/evaluation_report.json"
+    report = json.loads(path.read_text())
+    assert report["samples"] == 16
+    assert report["reading_top1_low"] <= report["reading_top1"] <= report["reading_top1_high"]
+
+
+def test_the_configuration_of_every_environment_is_read(project):
+    for env in ("base", "test", "gpu", "cluster"):
+        loader = OmegaConfigLoader(
+            conf_source=str(project / "conf"), env=env, base_env="base", default_run_env="local",
+            custom_resolvers={"local_artifacts": str, "project_root": str},
+        )  # fmt: skip
+        assert loader["parameters"]["stages"]

@@ -1,0 +1,92 @@
+import logging
+
+import mlflow
+import pytest
+from PIL import Image
+
+from kanji_diffusion import tracking
+from kanji_diffusion.tracking import MlflowTracker
+
+
+@pytest.fixture
+def run_id(mlflow_store):
+    return mlflow_store.create_run(mlflow.get_experiment_by_name("kanji-diffusion").experiment_id).info.run_id
+
+
+def test_metrics_have_their_steps_and_prefix(mlflow_store, run_id):
+    tracker = MlflowTracker(run_id, "stage_32")
+    for step in (10, 20):
+        tracker.metrics({"loss": 1 / step, "loss/noisy": step}, step)
+    history = mlflow_store.get_metric_history(run_id, "stage_32/loss")
+    assert [(metric.step, metric.value) for metric in history] == [(10, 0.1), (20, 0.05)]
+    assert mlflow_store.get_run(run_id).data.metrics["stage_32/loss/noisy"] == 20
+
+
+def test_a_name_that_mlflow_refuses_does_not_lose_the_others(mlflow_store, run_id):
+    MlflowTracker(run_id).metrics({"read, top-1 (%)": 90, "loss": 1}, 0)
+    assert mlflow_store.get_run(run_id).data.metrics == {"read_ top-1 ___": 90, "loss": 1}
+
+
+def test_a_picture_is_shown_by_step(mlflow_store, run_id):
+    MlflowTracker(run_id, "stage_32").image("sheet", Image.new("L", (8, 8), 7), 30)
+    names = [artifact.path for artifact in mlflow_store.list_artifacts(run_id, "images")]
+    (png,) = [name for name in names if name.endswith(".png")]
+    assert png.startswith("images/stage_32~sheet+step+30+")
+    path = mlflow_store.download_artifacts(run_id, png)
+    assert Image.open(path).getpixel((0, 0)) == 7
+
+
+def test_metrics_wait_while_the_store_refuses_them(mlflow_store, run_id, monkeypatch, caplog):
+    tracker = MlflowTracker(run_id)
+    mlflow_store.delete_run(run_id)
+    with caplog.at_level(logging.WARNING):
+        for step in range(3):
+            tracker.metrics({"loss": step}, step)
+    assert len([record for record in caplog.records if "MLflow could not record" in record.message]) == 1
+    mlflow_store.restore_run(run_id)
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: float("inf"))
+    tracker.metrics({"loss": 3}, 3)
+    history = mlflow_store.get_metric_history(run_id, "loss")
+    assert [metric.step for metric in history] == [0, 1, 2, 3]
+
+
+def test_more_metrics_than_mlflow_takes_at_once_all_arrive(mlflow_store, run_id):
+    MlflowTracker(run_id).metrics({f"loss_{i}": i for i in range(2100)}, 0)
+    assert len(mlflow_store.get_run(run_id).data.metrics) == 2100
+
+
+def test_the_finite_figures_of_a_report_become_metrics(mlflow_store, run_id):
+    report = {"top": {"1": 0.5, "5": float("nan")}, "word": "水", "passed": True, "count": 80}
+    tracking.log_report(run_id, "reading", report)
+    assert mlflow_store.get_run(run_id).data.metrics == {"reading/top.1": 0.5, "reading/count": 80}
+
+
+def test_files_and_folders_become_artifacts(mlflow_store, run_id, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    tracking.log_artifact(run_id, folder, "model")
+    tracking.log_artifact(run_id, folder / "config.json", "report")
+    artifacts = {
+        item.path for where in ("model", "report") for item in mlflow_store.list_artifacts(run_id, where)
+    }
+    assert artifacts == {"model/config.json", "report/config.json"}
+
+
+def test_an_artifact_that_is_gone_is_a_warning(mlflow_store, run_id, tmp_path, caplog):
+    tracking.log_artifact(run_id, tmp_path / "nothing", "report")
+    assert "MLflow could not record something" in caplog.text
+
+
+def test_the_environment_names_packages_and_commit(tmp_path):
+    assert "git.commit" not in tracking.describe_environment(tmp_path)
+    git = ["git", "-C", str(tmp_path)]
+    tracking.subprocess.run([*git, "init", "-q"], check=True)
+    identity = ["-c", "user.name=n", "-c", "user.email=e"]
+    tracking.subprocess.run([*git, *identity, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    clean = tracking.describe_environment(tmp_path)
+    (tmp_path / "new").write_text("")
+    dirty = tracking.describe_environment(tmp_path)
+    assert len(clean["git.commit"]) == 40
+    assert (clean["git.dirty"], dirty["git.dirty"]) == ("False", "True")
+    assert clean["version.mlflow"] == mlflow.__version__

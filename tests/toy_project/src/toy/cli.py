@@ -1,0 +1,3 @@
+from kanji_diffusion.cli import cli, run
+
+__all__ = ["cli", "run"]
