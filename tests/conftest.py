@@ -48,9 +48,7 @@ def mlflow_store(empty_store: Path, tmp_path: Path) -> Iterator[mlflow.MlflowCli
 
 
 @pytest.fixture
-def toy_project(
-    mlflow_store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def toy_project(mlflow_store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small Kedro project with this project's settings, in its folder and ready to run."""
     shutil.copytree(Path(__file__).parent / "toy_project", tmp_path, dirs_exist_ok=True)
     for name in ("mlflow.yml", "globals.yml"):

@@ -107,6 +107,4 @@ def test_the_traceback_of_a_bug_is_kept_in_a_file_that_is_named(kedro_run, toy_p
 
 
 def test_the_command_has_the_options_of_kedro():
-    assert [parameter.name for parameter in cli.run.params] == [
-        parameter.name for parameter in cli.kedro_run.params
-    ]
+    assert [parameter.name for parameter in cli.run.params] == [parameter.name for parameter in cli.kedro_run.params]

@@ -8,7 +8,7 @@ from kedro.validation.parameter_validator import ParameterValidator
 from tests.conftest import PROJECT_ROOT
 
 from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_folder
-from kanji_diffusion.diffusion.unet import text_unet
+from kanji_diffusion.diffusion.unet import continue_unet, text_unet
 from kanji_diffusion.diffusion.vae import autoencoder, factor
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 from kanji_diffusion.scoring.clip import build_scorer
@@ -66,9 +66,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     _, catalog, pipelines, stages = configuration
     whole = sum(pipelines.values(), Pipeline([]))
     patterns = {name: entry for name, entry in catalog.items() if not name.startswith("_")}
-    expanded = {
-        name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]
-    }
+    expanded = {name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]}
     names = {name for name in whole.datasets() if not name.startswith("params:") and name != "parameters"}
     assert names - set(expanded) == {"initial_unet"}
     assert set(expanded) <= names
@@ -91,11 +89,12 @@ def test_every_model_can_be_built(configuration):
         pixels = torch.empty(1, 1, size, size)
         latents = vae.encode(pixels).latent_dist.mode()
         assert latents.shape[-1] * factor(vae) == size
+        unet = text_unet(valid["unet"], latents.shape[1], 8, 384)
         for name in stages:
             stage = valid["stages"][name]
             assert stage.resolution <= size
             side = stage.resolution // factor(vae)
-            unet = text_unet(valid["unet"], latents.shape[1], side, 384)
+            unet = continue_unet(unet, side, stage.grow)
             states = torch.empty(2, valid["text_encoder"].max_length, 384)
             noise = torch.empty(2, latents.shape[1], side, side)
             assert unet(noise, 1, states).sample.shape == noise.shape

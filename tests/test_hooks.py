@@ -109,9 +109,7 @@ def test_an_environment_changes_only_what_it_states(session):
     assert (loader["parameters"]["count"], loader["parameters"]["threads"]) == (3, 2)
 
 
-def test_tracking_lies_in_the_project_whatever_the_working_directory(
-    session, toy_project, monkeypatch, tmp_path
-):
+def test_tracking_lies_in_the_project_whatever_the_working_directory(session, toy_project, monkeypatch, tmp_path):
     monkeypatch.chdir("/")
     context = session().load_context()
     assert context.mlflow.server.mlflow_tracking_uri == f"sqlite:///{toy_project}/mlflow.db"

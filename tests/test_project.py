@@ -25,9 +25,7 @@ MADE = {
 
 
 def versions(project, artifact):
-    return sorted(
-        path.name for path in (project / "data/test" / artifact).iterdir() if not path.name.startswith(".")
-    )
+    return sorted(path.name for path in (project / "data/test" / artifact).iterdir() if not path.name.startswith("."))
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +64,7 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
 def test_the_glyph_table_is_an_image_table_for_others(project, finished):
     (version,) = versions(project, "03_primary/glyphs.parquet")[:1]
     table = pd.read_parquet(project / f"data/test/03_primary/glyphs.parquet/{version}/glyphs.parquet")
-    assert {"character", "code_point", "face_id", "style", "view", "split", "stroke_count", "image"} <= set(
-        table
-    )
+    assert {"character", "code_point", "face_id", "style", "view", "split", "stroke_count", "image"} <= set(table)
     assert set(table["split"]) == {"train", "validation"}
     assert set(table["style"]) == {"gothic", "mincho", "brush", "handwritten"}
 
@@ -109,9 +105,7 @@ numpy.save(sys.argv[2], numpy.asarray(picture))
     version = versions(project, "06_models/text_to_kanji")[-1]
     folder = project / f"data/test/06_models/text_to_kanji/{version}/text_to_kanji"
     saved = project / "stock.npy"
-    subprocess.run(
-        [sys.executable, "-c", script, folder, saved], check=True, cwd=project, capture_output=True
-    )
+    subprocess.run([sys.executable, "-c", script, folder, saved], check=True, cwd=project, capture_output=True)
     assert np.abs(np.load(saved).astype(int) - pictures["brush"]).max() <= 1
 
 
@@ -185,10 +179,7 @@ def test_the_notebook_runs(project, finished):
         cell.source = cell.source.replace("ENVIRONMENT = None", 'ENVIRONMENT = "test"')
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     pictures = [
-        output
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
+        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
     assert len(pictures) >= 3
 

@@ -67,9 +67,7 @@ def test_files_and_folders_become_artifacts(mlflow_store, run_id, tmp_path):
     (folder / "config.json").write_text("{}")
     tracking.log_artifact(run_id, folder, "model")
     tracking.log_artifact(run_id, folder / "config.json", "report")
-    artifacts = {
-        item.path for where in ("model", "report") for item in mlflow_store.list_artifacts(run_id, where)
-    }
+    artifacts = {item.path for where in ("model", "report") for item in mlflow_store.list_artifacts(run_id, where)}
     assert artifacts == {"model/config.json", "report/config.json"}
 
 

@@ -189,9 +189,7 @@ def _refuse_unknown_environment(context: KedroContext) -> None:
         raise KanjiDiffusionError(f"There is no environment `{context.env}` in {conf}: choose among {there}.")
 
 
-def _refuse_unknown(
-    given: Mapping[str, Any], known: Mapping[str, Any], models: set[str], prefix: str = ""
-) -> None:
+def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], models: set[str], prefix: str = "") -> None:
     # What lies inside a parameter model is checked by the model, which also knows the fields left to default.
     for key, value in given.items():
         path = f"{prefix}{key}"

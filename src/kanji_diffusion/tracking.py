@@ -57,8 +57,7 @@ class MlflowTracker:
         """Record scalar `values` at `step`."""
         now = round(time.time() * 1000)
         self._pending.extend(
-            Metric(_metric_name(self._prefix + name), float(value), now, step)
-            for name, value in values.items()
+            Metric(_metric_name(self._prefix + name), float(value), now, step) for name, value in values.items()
         )
         if time.monotonic() >= self._next_attempt:
             self._send()
@@ -124,9 +123,7 @@ def _git(project: Path, *arguments: str) -> str:
 def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
     """Set `tags` on the run, in one call."""
     with tolerating_mlflow():
-        mlflow.MlflowClient().log_batch(
-            run_id, tags=[RunTag(key, value[:_TAG_LENGTH]) for key, value in tags.items()]
-        )
+        mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(key, value[:_TAG_LENGTH]) for key, value in tags.items()])
 
 
 def log_packages(run_id: str) -> None:

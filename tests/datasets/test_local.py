@@ -80,7 +80,7 @@ def test_a_folder_appears_complete_or_not_at_all(tmp_path):
 
 
 def test_an_address_is_refused():
-    with pytest.raises(DatasetError, match="s3://bucket/report.json is not a local path"):
+    with pytest.raises(DatasetError, match=r"s3://bucket/report\.json is not a local path"):
         ReportDataset(filepath="s3://bucket/report.json")
 
 

@@ -22,9 +22,7 @@ def unet():
 
 def models():
     yield "diffusers.AutoencoderKL", AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
-    config = BertConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9
-    )
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)
     yield "transformers.BertModel", BertModel(config)
 
 
@@ -40,9 +38,7 @@ def test_the_weights_of_a_model_come_back(tmp_path, class_path, model):
 
 
 def test_a_pipeline_comes_back(tmp_path):
-    dataset = ModelFolderDataset(
-        filepath=str(tmp_path / "pipeline"), class_path="diffusers.DiffusionPipeline"
-    )
+    dataset = ModelFolderDataset(filepath=str(tmp_path / "pipeline"), class_path="diffusers.DiffusionPipeline")
     saved = DDPMPipeline(unet(), DDIMScheduler(num_train_timesteps=10))
     dataset.save(saved)
     loaded = dataset.load()
@@ -56,9 +52,7 @@ def test_a_pickle_is_refused(tmp_path):
     dataset = ModelFolderDataset(filepath=str(tmp_path / "model"), class_path="diffusers.UNet2DModel")
     model = unet()
     model.save_pretrained(tmp_path / "model", safe_serialization=False)
-    with pytest.raises(
-        DatasetError, match=r"\.bin is a pickle, which can run code: save it as safetensors\.$"
-    ):
+    with pytest.raises(DatasetError, match=r"\.bin is a pickle, which can run code: save it as safetensors\.$"):
         dataset.load()
 
 

@@ -20,7 +20,5 @@ def model(text_encoder):
     """A whole pipeline for 16 x 16 pictures."""
     torch.manual_seed(0)
     vae = autoencoder(VAESettings(channels=(8, 16), latent_channels=4, groups=8), 16).eval()
-    unet = text_unet(
-        UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 384
-    ).eval()
+    unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 384).eval()
     return assemble(vae, unet, text_encoder, ScheduleSettings(), "dpm++")

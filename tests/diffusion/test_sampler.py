@@ -44,9 +44,7 @@ def test_prompt_seed_and_guidance_change_the_picture(model):
     first = draw(model, PROMPTS[:1], [0], settings)
     assert not np.array_equal(first, draw(model, PROMPTS[1:2], [0], settings))
     assert not np.array_equal(first, draw(model, PROMPTS[:1], [1], settings))
-    assert not np.array_equal(
-        first, draw(model, PROMPTS[:1], [0], SamplingSettings(steps=4, guidance_scale=1))
-    )
+    assert not np.array_equal(first, draw(model, PROMPTS[:1], [0], SamplingSettings(steps=4, guidance_scale=1)))
     assert np.array_equal(first, draw(model, PROMPTS[:1], [0], settings))
 
 
@@ -67,7 +65,7 @@ numpy.save({str(tmp_path / "picture.npy")!r}, numpy.asarray(picture))
 
 
 def test_an_over_long_prompt_is_refused(model):
-    with pytest.raises(KanjiDiffusionError, match="has 4. tokens, but the text encoder reads 16"):
+    with pytest.raises(KanjiDiffusionError, match=r"has 4. tokens, but the text encoder reads 16"):
         draw(model, ["water " * 40], [0], SamplingSettings(steps=1))
 
 

@@ -14,9 +14,7 @@ from kanji_diffusion.training.randomness import SampleRandom
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(0)
-    return text_unet(
-        UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 64
-    ).eval()
+    return text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 64).eval()
 
 
 def test_attention_is_the_written_formula(unet):
@@ -100,9 +98,7 @@ def test_a_perfect_prediction_has_no_loss(prediction):
     output = loss(oracle, batch, SampleRandom(0, torch.arange(64)))
     assert output.loss < 1e-3
     assert sum(len(output.terms[f"error_timestep_bin_{n}"]) for n in range(5)) == 64
-    wrong = loss(
-        Oracle(latents + 1, training_schedule(schedule), prediction), batch, SampleRandom(0, torch.arange(64))
-    )
+    wrong = loss(Oracle(latents + 1, training_schedule(schedule), prediction), batch, SampleRandom(0, torch.arange(64)))
     assert wrong.loss > 100 * output.loss
 
 

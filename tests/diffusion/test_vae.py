@@ -75,7 +75,5 @@ def test_stroke_overlap_falls_with_every_lost_stroke(pictures):
 def test_the_gate_stops_what_loses_strokes():
     good = {"stroke_overlap": 0.95, "holes_agree": 0.97, "read": 0.98, "original_read": 0.99}
     vaes.require_gate(good, vaes.GateSettings())
-    with pytest.raises(
-        KanjiDiffusionError, match=r"stroke overlap is 0\.500 .*reading score falls by 0\.490"
-    ):
+    with pytest.raises(KanjiDiffusionError, match=r"stroke overlap is 0\.500 .*reading score falls by 0\.490"):
         vaes.require_gate(good | {"stroke_overlap": 0.5, "read": 0.5}, vaes.GateSettings())

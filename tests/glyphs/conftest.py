@@ -40,9 +40,7 @@ def font_settings() -> FontSettings:
         "kiloji.ttf": "handwritten",
     }
     held_out = FaceRule(pattern="aoyagi-soseki.ttf", style="brush", held_out=True)
-    return FontSettings(
-        faces=(*(FaceRule(pattern=pattern, style=style) for pattern, style in rules.items()), held_out)
-    )
+    return FontSettings(faces=(*(FaceRule(pattern=pattern, style=style) for pattern, style in rules.items()), held_out))
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +49,7 @@ def faces(font_folder: Path, font_settings: FontSettings, grade_one: pd.DataFram
 
 
 @pytest.fixture(scope="session")
-def audit(
-    faces: pd.DataFrame, grade_one: pd.DataFrame, font_folder: Path, font_settings: FontSettings
-) -> pd.DataFrame:
+def audit(faces: pd.DataFrame, grade_one: pd.DataFrame, font_folder: Path, font_settings: FontSettings) -> pd.DataFrame:
     return audit_glyphs(faces, grade_one, font_folder, font_settings)
 
 

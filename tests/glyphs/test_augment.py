@@ -7,9 +7,7 @@ from pydantic import ValidationError
 
 from kanji_diffusion.glyphs.augment import AugmentSettings, augment_views, change_weight
 
-STRONG = AugmentSettings(
-    rotation=20, shift=0.25, scale=(0.7, 1.5), aspect=0.3, shear=15, weight=(-1 / 64, 1 / 64)
-)
+STRONG = AugmentSettings(rotation=20, shift=0.25, scale=(0.7, 1.5), aspect=0.3, shear=15, weight=(-1 / 64, 1 / 64))
 
 
 def glyph(side: int = 128) -> Image.Image:
@@ -62,9 +60,7 @@ def test_a_glyph_is_never_mirrored() -> None:
     for view in augment_views(glyph(), 64, STRONG, [str(n) for n in range(50)]):
         pixels = np.asarray(view, dtype=np.float64)
         rows, columns = np.nonzero(pixels)
-        cut = Image.fromarray(
-            pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype("u1")
-        )
+        cut = Image.fromarray(pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype("u1"))
         spread = np.asarray(cut.resize((64, 64)), dtype=np.float64)
         assert np.abs(spread - upright).mean() < np.abs(spread - upright[:, ::-1]).mean()
         assert np.abs(spread - upright).mean() < np.abs(spread - upright[::-1]).mean()

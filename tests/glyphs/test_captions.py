@@ -35,9 +35,7 @@ def test_a_text_never_means_two_characters(captions: pd.DataFrame) -> None:
     assert captions["text"].is_unique
 
 
-@pytest.mark.parametrize(
-    ("word", "character"), [("forest", "森"), ("village", "村"), ("town", "町"), ("sky", "空")]
-)
+@pytest.mark.parametrize(("word", "character"), [("forest", "森"), ("village", "村"), ("town", "町"), ("sky", "空")])
 def test_a_bare_word_goes_to_the_character_that_lists_it_earliest(
     captions: pd.DataFrame, word: str, character: str
 ) -> None:
@@ -102,9 +100,7 @@ def test_the_default_style_must_have_words() -> None:
 
 
 def test_an_unknown_style_lists_the_styles(grade_one: pd.DataFrame) -> None:
-    with pytest.raises(
-        KanjiDiffusionError, match=r"'brash' \(did you mean 'brush'\?\).*gothic, handwritten, mincho"
-    ):
+    with pytest.raises(KanjiDiffusionError, match=r"'brash' \(did you mean 'brush'\?\).*gothic, handwritten, mincho"):
         expand_prompt("water", "brash", CaptionSettings())
     with pytest.raises(KanjiDiffusionError, match="Unknown style 'neon'"):
         write_captions(grade_one, ["neon"], CaptionSettings())

@@ -24,13 +24,9 @@ def box_of(picture: Image.Image) -> tuple[int, int, int, int]:
 @pytest.mark.parametrize("size", [16, 32, 48, 64, 100, 256])
 def test_faces_fill_the_square_alike(faces: pd.DataFrame, font_folder: Path, size: int) -> None:
     sides = []
-    for path, index, extent, x, y in faces[
-        ["path", "face_index", "extent", "centre_x", "centre_y"]
-    ].to_numpy():
+    for path, index, extent, x, y in faces[["path", "face_index", "extent", "centre_x", "centre_y"]].to_numpy():
         for character in "金青雨校":
-            picture = draw_glyph(
-                str(font_folder / path), index, Placement(extent, x, y), character, size, 0.88
-            )
+            picture = draw_glyph(str(font_folder / path), index, Placement(extent, x, y), character, size, 0.88)
             left, top, right, bottom = box_of(picture)
             assert min(left, top, size - right, size - bottom) >= round(size / 64)
             assert abs(left + right - size) < 0.25 * size
@@ -51,9 +47,7 @@ def test_characters_of_a_face_keep_their_proportions(faces: pd.DataFrame, font_f
 def test_a_small_drawing_loses_no_stroke(faces: pd.DataFrame, font_folder: Path) -> None:
     path, placement = placement_of(faces, "ipaexm.ttf")
     for character in "王十千":
-        small, large = (
-            draw_glyph(str(font_folder / path), 0, placement, character, size, 0.88) for size in (32, 256)
-        )
+        small, large = (draw_glyph(str(font_folder / path), 0, placement, character, size, 0.88) for size in (32, 256))
         difference = np.asarray(small, int) - np.asarray(large.reduce(8), int)
         strokes_lost = (difference.sum(axis=1) < -255 * 8).sum()
         assert strokes_lost == 0

@@ -17,8 +17,7 @@ from kanji_diffusion.glyphs.fonts import FaceRule, FontSettings, audit_glyphs, l
 FontMaker = Callable[..., Path]
 ALL = FontSettings(unlisted="include")
 SQUARES = {
-    character: [(50 + 10 * n, -80, 950, 800), (200, 100, 300 + 10 * n, 700)]
-    for n, character in enumerate("水火木金土")
+    character: [(50 + 10 * n, -80, 950, 800), (200, 100, 300 + 10 * n, 700)] for n, character in enumerate("水火木金土")
 }
 
 
@@ -76,9 +75,7 @@ def test_broken_files_are_named_and_the_rest_is_unchanged(
     pd.testing.assert_frame_equal(usable_faces(faces), list_faces(clean, ALL, grade_one))
 
 
-def test_the_japanese_face_of_a_collection_is_taken(
-    tmp_path: Path, make_font: FontMaker, five: pd.DataFrame
-) -> None:
+def test_the_japanese_face_of_a_collection_is_taken(tmp_path: Path, make_font: FontMaker, five: pd.DataFrame) -> None:
     make_font(tmp_path / "fonts" / "all.ttc", SQUARES, ["Test Sans SC", "Test Sans JP", "Test Sans KR"])
     face = list_faces(tmp_path / "fonts", ALL, five).iloc[0]
     assert (face["face_index"], face["family"], face["style"]) == (1, "Test Sans JP", "gothic")
@@ -91,9 +88,7 @@ def test_the_japanese_face_of_a_collection_is_taken(
 def test_a_face_that_a_rule_misses_is_named(tmp_path: Path, make_font: FontMaker, five: pd.DataFrame) -> None:
     make_font(tmp_path / "fonts" / "all.ttc", SQUARES, ["Test Sans SC", "Test Sans JP"])
     settings = FontSettings(faces=(FaceRule(pattern="*.ttc", style="gothic", face="Nothing"),))
-    with pytest.raises(
-        KanjiDiffusionError, match="holds no face named 'Nothing' but Test Sans SC, Test Sans JP"
-    ):
+    with pytest.raises(KanjiDiffusionError, match="holds no face named 'Nothing' but Test Sans SC, Test Sans JP"):
         list_faces(tmp_path / "fonts", settings, five)
 
 

@@ -41,9 +41,7 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def glyphs(
-    faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, font_folder: Path
-) -> pd.DataFrame:
+def glyphs(faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, font_folder: Path) -> pd.DataFrame:
     return render_glyphs(faces, grade_one, audit, font_folder, SETTINGS)
 
 
@@ -102,9 +100,7 @@ def test_a_picture_depends_on_its_own_glyph_and_seed_alone(
     again = render_glyphs(faces.iloc[1:3], few, audit, font_folder, SETTINGS)
     expected = glyphs[glyphs["glyph_id"].isin(again["glyph_id"])]
     np.testing.assert_array_equal(decode_images(again), decode_images(expected))
-    reseeded = render_glyphs(
-        faces.iloc[1:3], few, audit, font_folder, SETTINGS.model_copy(update={"seed": 1})
-    )
+    reseeded = render_glyphs(faces.iloc[1:3], few, audit, font_folder, SETTINGS.model_copy(update={"seed": 1}))
     same = (decode_images(reseeded) == decode_images(again)).all(axis=(1, 2))
     assert same.tolist() == (again["view"] == 0).tolist()
 
@@ -112,9 +108,7 @@ def test_a_picture_depends_on_its_own_glyph_and_seed_alone(
 def test_rejected_glyphs_are_not_drawn(
     faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, font_folder: Path
 ) -> None:
-    rejected = audit.assign(
-        verdict=audit["character"].isin(list("水火")).map({True: "kept", False: "rejected"})
-    )
+    rejected = audit.assign(verdict=audit["character"].isin(list("水火")).map({True: "kept", False: "rejected"}))
     drawn = render_glyphs(faces, grade_one, rejected, font_folder, SETTINGS)
     assert set(drawn["character"]) == {"水", "火"}
     with pytest.raises(KanjiDiffusionError, match="No glyph passed the audit"):
@@ -145,9 +139,7 @@ def test_pictures_of_other_sizes_are_refused(glyphs: pd.DataFrame) -> None:
         decode_images(mixed)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"size": 513}, {"size": "big"}, {"fill": 1.0}, {"views": 0}, {"flip": True}]
-)
+@pytest.mark.parametrize("wrong", [{"size": 513}, {"size": "big"}, {"fill": 1.0}, {"views": 0}, {"flip": True}])
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         RenderSettings.model_validate(wrong)

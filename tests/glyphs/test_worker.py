@@ -69,9 +69,7 @@ def test_a_child_writes_no_file(tasks: ModuleType, tmp_path: Path) -> None:
 
 
 def test_stopping_early_does_not_wait_for_the_rest(tasks: ModuleType) -> None:
-    arguments: list[dict[str, Any]] = [{"number": 1}] + [
-        {"number": n, "behaviour": "hang"} for n in range(2, 6)
-    ]
+    arguments: list[dict[str, Any]] = [{"number": 1}] + [{"number": n, "behaviour": "hang"} for n in range(2, 6)]
     replies = run_tasks(tasks.answer, arguments, 2, Limits(seconds=60))
     assert next(replies).value["number"] == 1
     started = time.monotonic()

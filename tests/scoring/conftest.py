@@ -7,8 +7,11 @@ from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 
 CHARACTERS = "一口日木火水山花雨学"
 FACES = {
-    "NotoSansCJK-Regular.ttc": "gothic", "ipaexm.ttf": "mincho", "kouzan-mouhitsu.ttf": "brush", "kiloji.ttf": "handwritten",
-}  # fmt: skip
+    "NotoSansCJK-Regular.ttc": "gothic",
+    "ipaexm.ttf": "mincho",
+    "kouzan-mouhitsu.ttf": "brush",
+    "kiloji.ttf": "handwritten",
+}
 HELD_OUT = {
     "BIZUDGothic-Regular.ttf": "gothic",
     "BIZUDMincho-Regular.ttf": "mincho",
@@ -19,9 +22,7 @@ HELD_OUT = {
 @pytest.fixture(scope="session")
 def glyphs(raw_data) -> pd.DataFrame:
     rules = [fonts.FaceRule(pattern=pattern, style=style) for pattern, style in FACES.items()]
-    rules += [
-        fonts.FaceRule(pattern=pattern, style=style, held_out=True) for pattern, style in HELD_OUT.items()
-    ]
+    rules += [fonts.FaceRule(pattern=pattern, style=style, held_out=True) for pattern, style in HELD_OUT.items()]
     settings = fonts.FontSettings(faces=tuple(rules))
     entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
     chosen = dictionary.select_characters(entries, dictionary.CharacterSelection(characters=CHARACTERS))

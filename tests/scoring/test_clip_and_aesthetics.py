@@ -68,7 +68,7 @@ def test_it_is_saved_and_loaded(scorer, glyphs, tmp_path):
 
 def test_a_model_that_cannot_be_had_is_named(tmp_path):
     settings = clip.ClipSettings(source="ViT-B-32", pretrained=str(tmp_path / "missing.bin"))
-    with pytest.raises(KanjiDiffusionError, match="'ViT-B-32' with weights .* cannot be loaded"):
+    with pytest.raises(KanjiDiffusionError, match=r"'ViT-B-32' with weights .* cannot be loaded"):
         clip.build_scorer(settings, TextEncoderSettings())
 
 
@@ -88,8 +88,7 @@ def test_spoilt_glyphs_of_unseen_faces_score_lower(scorer, glyphs, tmp_path):
 def test_each_degradation_changes_more_with_its_amount(glyphs, kind):
     images = decode_images(glyphs[glyphs["view"] == 0])
     changes = [
-        np.abs(aesthetics.spoil(images, kind, amount, seed=0).astype(int) - images).mean()
-        for amount in (0.1, 0.9)
+        np.abs(aesthetics.spoil(images, kind, amount, seed=0).astype(int) - images).mean() for amount in (0.1, 0.9)
     ]
     assert 0 < changes[0] < changes[1]
     again = aesthetics.spoil(images, kind, 0.9, seed=0)

@@ -52,9 +52,7 @@ def test_a_filter_that_leaves_nothing_is_refused(scores):
 
 
 def test_the_report_counts_what_was_removed(scores):
-    judged = scores.assign(
-        removed=judge_glyphs(scores, FilterSettings(clip_quantile=0.05, aesthetic_quantile=0))
-    )
+    judged = scores.assign(removed=judge_glyphs(scores, FilterSettings(clip_quantile=0.05, aesthetic_quantile=0)))
     report = filter_report(judged)
     brush = report[(report["by"] == "style") & (report["value"] == "brush")].iloc[0]
     assert (brush["glyphs"], brush["removed"], brush["reasons"]) == (200, 10, "low CLIP score: 10")

@@ -30,9 +30,7 @@ def reader(glyphs):
         steps=120, batch_size=32, learning_rate=0.005, warmup_steps=10, ema_decay=0.95, device="cpu"
     )
     store = GlyphStore(decode_images(seen), labels, SETTINGS)
-    return train(
-        recogniser(SETTINGS, characters), RecogniserLoss(SETTINGS), store, training, name="recogniser"
-    )
+    return train(recogniser(SETTINGS, characters), RecogniserLoss(SETTINGS), store, training, name="recogniser")
 
 
 def test_it_reads_faces_that_it_never_saw(reader, glyphs):

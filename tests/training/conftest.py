@@ -24,7 +24,7 @@ class Points:
         return {"x": x, "y": 3 * x + 1 + 0.1 * random.normal("label", 1)}
 
 
-class SquaredError:
+class SquareLoss:
     """Counts its calls, and may be told to spoil some of them."""
 
     def __init__(self, spoilt=()):

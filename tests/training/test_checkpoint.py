@@ -77,8 +77,6 @@ def test_remains_of_a_killed_save_are_not_taken_for_a_checkpoint(tmp_path):
 def test_a_save_that_fails_keeps_the_last_good_one_and_says_so(tmp_path):
     save_checkpoint(tmp_path, state(10))
     unwritable = Checkpoint(20, {"no/such/folder/module": {"weight": torch.ones(1)}})
-    with pytest.raises(
-        KanjiDiffusionError, match=r"step 20 could not be written.*last good one is step_00000010"
-    ):
+    with pytest.raises(KanjiDiffusionError, match=r"step 20 could not be written.*last good one is step_00000010"):
         save_checkpoint(tmp_path, unwritable)
     assert newest_checkpoint(tmp_path).step == 10

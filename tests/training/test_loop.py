@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from tests.training.conftest import Points, Recorder, SquaredError
+from tests.training.conftest import Points, Recorder, SquareLoss
 
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training.loop import learning_rate, train
@@ -13,12 +13,11 @@ from kanji_diffusion.training.loop import learning_rate, train
 
 def equal(first, second):
     return all(
-        torch.equal(a, b)
-        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
 
 
-class StopAt(SquaredError):
+class Stopping(SquareLoss):
     """Sends this process a signal during one step."""
 
     def __init__(self, step, number=signal.SIGTERM):
@@ -34,55 +33,53 @@ class StopAt(SquaredError):
 def test_it_learns(line):
     module, store, settings = line(steps=200)
     recorder = Recorder()
-    train(module, SquaredError(), store, settings, name="line", tracker=recorder)
+    train(module, SquareLoss(), store, settings, name="line", tracker=recorder)
     losses = recorder.told["line/loss"]
     assert losses[200] < 0.05 * losses[10]
     assert losses[200] < 0.05
-    assert {"line/gradient_norm", "line/learning_rate", "line/images_per_second", "line/error"} <= set(
-        recorder.told
-    )
+    assert {"line/gradient_norm", "line/learning_rate", "line/images_per_second", "line/error"} <= set(recorder.told)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("step", [0, 7, 10, 33, 58])
 def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(line, tmp_path, step, number):
-    straight = train(line()[0], SquaredError(), *line()[1:], name="line", checkpoints=tmp_path / "a")
+    straight = train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path / "a")
     module, store, settings = line()
     with pytest.raises(TrainingInterrupted, match=f"stopped at step {step + 1} of 60"):
-        train(module, StopAt(step, number), store, settings, name="line", checkpoints=tmp_path / "b")
-    resumed, loss = line()[0], SquaredError()
+        train(module, Stopping(step, number), store, settings, name="line", checkpoints=tmp_path / "b")
+    resumed, loss = line()[0], SquareLoss()
     train(resumed, loss, store, settings, name="line", checkpoints=tmp_path / "b")
     assert equal(straight, resumed)
     assert loss.calls == 60 - step - 1
 
 
 def test_parts_of_a_batch_give_the_whole_batchs_result(line):
-    whole = train(line()[0], SquaredError(), *line()[1:], name="line")
-    parts = train(line()[0], SquaredError(), *line(accumulate=4)[1:], name="line")
+    whole = train(line()[0], SquareLoss(), *line()[1:], name="line")
+    parts = train(line()[0], SquareLoss(), *line(accumulate=4)[1:], name="line")
     for first, second in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
 
 
 def test_a_finished_run_is_not_trained_again(line, tmp_path):
-    first = train(line()[0], SquaredError(), *line()[1:], name="line", checkpoints=tmp_path)
-    loss = SquaredError()
+    first = train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path)
+    loss = SquareLoss()
     again = train(line()[0], loss, *line()[1:], name="line", checkpoints=tmp_path)
     assert loss.calls == 0
     assert equal(first, again)
 
 
 def test_another_configuration_or_store_starts_anew(line, tmp_path):
-    train(line()[0], SquaredError(), *line()[1:], name="line", checkpoints=tmp_path)
-    module, store, settings = line()
+    train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path)
+    _, store, settings = line()
     for changed in ((store, settings.model_copy(update={"seed": 1})), (Points(40), settings)):
-        loss = SquaredError()
+        loss = SquareLoss()
         train(line()[0], loss, *changed, name="line", checkpoints=tmp_path)
         assert loss.calls == 60
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(line):
     recorder = Recorder()
-    module = train(line()[0], SquaredError(spoilt={20}), *line()[1:], name="line", tracker=recorder)
+    module = train(line()[0], SquareLoss(spoilt={20}), *line()[1:], name="line", tracker=recorder)
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
     assert recorder.told["line/skipped_steps"][20] == 0
     assert recorder.told["line/skipped_steps"][60] == 1
@@ -91,11 +88,11 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(line):
 def test_too_many_such_steps_stop_the_run_with_a_sentence(line, tmp_path):
     module, store, settings = line(max_skipped=3)
     with pytest.raises(KanjiDiffusionError, match=r"at step 26: 3 steps in a row.*checkpoint is of step 20"):
-        train(module, SquaredError(range(24, 60)), store, settings, name="line", checkpoints=tmp_path)
+        train(module, SquareLoss(range(24, 60)), store, settings, name="line", checkpoints=tmp_path)
 
 
 def test_sheets_see_averaged_weights_and_leave_training_alone(line):
-    plain = train(line()[0], SquaredError(), *line()[1:], name="line")
+    plain = train(line()[0], SquareLoss(), *line()[1:], name="line")
     seen = []
 
     def sheet(module, step):
@@ -104,7 +101,7 @@ def test_sheets_see_averaged_weights_and_leave_training_alone(line):
         torch.manual_seed(99)
         torch.rand(10)
 
-    drawn = train(line()[0], SquaredError(), *line(sheet_every=20)[1:], name="line", sheet=sheet)
+    drawn = train(line()[0], SquareLoss(), *line(sheet_every=20)[1:], name="line", sheet=sheet)
     assert seen == [20, 40, 60]
     assert equal(plain, drawn)
 
@@ -122,6 +119,6 @@ def test_the_learning_rate_is_a_function_of_the_step(line):
 def test_an_empty_store_and_an_indivisible_batch_are_refused(line):
     module, _, settings = line()
     with pytest.raises(KanjiDiffusionError, match="nothing to train line on"):
-        train(module, SquaredError(), Points(0), settings, name="line")
+        train(module, SquareLoss(), Points(0), settings, name="line")
     with pytest.raises(KanjiDiffusionError, match="cannot be divided into 3 equal parts"):
-        train(module, SquaredError(), Points(), line(accumulate=3)[2], name="line")
+        train(module, SquareLoss(), Points(), line(accumulate=3)[2], name="line")

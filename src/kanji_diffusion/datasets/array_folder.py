@@ -14,9 +14,7 @@ class ArrayFolderDataset(LocalDataset[dict[str, np.ndarray]]):
     """A folder of `.npy` files, one for each named array, memory-mapped read-only when loaded."""
 
     def _read(self, path: Path) -> dict[str, np.ndarray]:
-        return {
-            file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))
-        }
+        return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))}
 
     def _write(self, data: dict[str, np.ndarray], path: Path) -> None:
         path.mkdir()

@@ -50,7 +50,7 @@ class LatentStore:
         """Changes whenever a latent, a state, a caption or the dropout changes."""
         digest = hashlib.sha256(str(self.dropout).encode())
         for tensor in (self.mean, self.std, self.states, self.captions):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:

@@ -91,9 +91,7 @@ def _denoise(
     extra = {"generator": generators} if stochastic else {}
     for timestep in solver.timesteps:
         doubled = torch.cat([latents] * 2) if guided else latents
-        predicted = unet(
-            solver.scale_model_input(doubled, timestep), timestep, encoder_hidden_states=states
-        ).sample
+        predicted = unet(solver.scale_model_input(doubled, timestep), timestep, encoder_hidden_states=states).sample
         if guided:
             unconditional, conditional = predicted.chunk(2)
             predicted = unconditional + settings.guidance_scale * (conditional - unconditional)

@@ -99,9 +99,7 @@ def load_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         config = AutoConfig.from_pretrained(folder)
-        model = _text_class(config.model_type).from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True
-        )
+        model = _text_class(config.model_type).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise KanjiDiffusionError(
             f"The text encoder '{settings.source}' cannot be loaded ({str(error).splitlines()[0]}): set "

@@ -25,9 +25,7 @@ class UNetSettings(Settings):
     time_modulation: Literal["default", "scale_shift"] = Field(
         "scale_shift", description="How time and pooled text act on a block: added, or as scale and shift."
     )
-    seed: int = Field(
-        0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from."
-    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from.")
 
     @model_validator(mode="after")
     def _consistent(self) -> UNetSettings:
@@ -38,15 +36,11 @@ class UNetSettings(Settings):
             )
         for width in self.channels:
             if width % self.groups or width % self.heads:
-                raise ValueError(
-                    f"{width} channels cannot be divided by {self.groups} groups and {self.heads} heads"
-                )
+                raise ValueError(f"{width} channels cannot be divided by {self.groups} groups and {self.heads} heads")
         return self
 
 
-def text_unet(
-    settings: UNetSettings, latent_channels: int, latent_size: int, text_width: int
-) -> UNet2DConditionModel:
+def text_unet(settings: UNetSettings, latent_channels: int, latent_size: int, text_width: int) -> UNet2DConditionModel:
     """A UNet with random weights.
 
     The time path has three linear layers with SiLU between: two of the time embedding and, in every residual
@@ -59,9 +53,7 @@ def text_unet(
         text_width: Width D of the text states `[B, L, D]`.
     """
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in settings.cross_attention)
-    up = tuple(
-        "CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(settings.cross_attention)
-    )
+    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(settings.cross_attention))
     pooled = {"addition_embed_type": "text"} if settings.global_text else {}
     return UNet2DConditionModel(
         sample_size=latent_size,

@@ -12,7 +12,6 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from diffusers import AutoencoderKL
 from pydantic import Field, model_validator
 from scipy import ndimage
-from torch import nn
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
@@ -120,7 +119,7 @@ class VAELoss:
         """Changes whenever a weight changes."""
         return fingerprint(self.settings.model_dump())
 
-    def __call__(self, vae: nn.Module, batch: Batch, random: SampleRandom) -> LossOutput:
+    def __call__(self, vae: AutoencoderKL, batch: Batch, random: SampleRandom) -> LossOutput:
         """Loss of one batch of `pixels` `[B, 1, H, W]`."""
         pixels = batch["pixels"]
         moments = vae.encode(pixels).latent_dist
@@ -163,9 +162,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, batch_size: int = 64) -> n
     """Pictures uint8 `[N, H, W]` of latents `[N, C, h, w]`, rounded as diffusers' image processor does."""
     parts = []
     for first in range(0, len(latents), batch_size):
-        decoded = vae.decode(
-            latents[first : first + batch_size].to(vae.device) / vae.config.scaling_factor
-        ).sample
+        decoded = vae.decode(latents[first : first + batch_size].to(vae.device) / vae.config.scaling_factor).sample
         unit = (decoded / 2 + 0.5).clamp(0, 1)
         parts.append((unit.cpu().float().mean(dim=1).numpy() * 255).round().astype(np.uint8))
     return np.concatenate(parts)
@@ -217,9 +214,7 @@ class GateSettings(Settings):
     """What the autoencoder must reach on held-out faces before a UNet is trained on its latents."""
 
     stroke_overlap: float = Field(0.85, ge=0, le=1, description="Mean intersection over union of ink.")
-    holes_agree: float = Field(
-        0.85, ge=0, le=1, description="Share of glyphs that keep their number of holes."
-    )
+    holes_agree: float = Field(0.85, ge=0, le=1, description="Share of glyphs that keep their number of holes.")
     reading_loss: float = Field(0.02, ge=0, le=1, description="Reading score lost against the originals.")
 
 

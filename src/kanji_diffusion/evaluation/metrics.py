@@ -53,9 +53,7 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> dict[str, float]:
     by_character = scores.groupby("character")["top1"].agg(["sum", "size"]).to_numpy(dtype=float)
     drawn = np.random.default_rng(seed).integers(0, len(by_character), (_BOOTSTRAPS, len(by_character)))
     shares = by_character[drawn, 0].sum(axis=1) / by_character[drawn, 1].sum(axis=1)
-    figures["reading_top1_low"], figures["reading_top1_high"] = (
-        float(q) for q in np.quantile(shares, (0.025, 0.975))
-    )
+    figures["reading_top1_low"], figures["reading_top1_high"] = (float(q) for q in np.quantile(shares, (0.025, 0.975)))
     for style, share in scores.groupby("style")["top1"].mean().items():
         figures[f"reading_top1_{style}"] = float(share)
     return figures

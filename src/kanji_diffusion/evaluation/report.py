@@ -13,9 +13,7 @@ _GAP = 2
 _RIGHT, _WRONG, _NEUTRAL = (46, 160, 67), (215, 58, 73), (225, 225, 225)
 
 
-def sheet(
-    images: np.ndarray, columns: int, right: Sequence[bool] | None = None, zoom: int = 1
-) -> Image.Image:
+def sheet(images: np.ndarray, columns: int, right: Sequence[bool] | None = None, zoom: int = 1) -> Image.Image:
     """A contact sheet, row by row.
 
     Args:

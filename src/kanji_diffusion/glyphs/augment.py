@@ -40,9 +40,7 @@ class AugmentSettings(Settings):
         return self
 
 
-def augment_views(
-    ink: Image.Image, size: int, settings: AugmentSettings, keys: Iterable[str]
-) -> list[Image.Image]:
+def augment_views(ink: Image.Image, size: int, settings: AugmentSettings, keys: Iterable[str]) -> list[Image.Image]:
     """Draw augmented views of one glyph.
 
     Args:

@@ -31,9 +31,7 @@ class CaptionSettings(Settings):
         description="Style class of the faces -> the words that name it in a caption.",
     )
     default_style: str = Field(default="gothic", description="The style of a prompt that names none.")
-    medium: str = Field(
-        default="kanji", description="What is pictured; each constant word weakens the others."
-    )
+    medium: str = Field(default="kanji", description="What is pictured; each constant word weakens the others.")
     quality: str = Field(default="", description="Words such as 'crisp ink'.")
     meanings: int = Field(default=2, ge=1, description="Meanings joined in the long form.")
     short_forms: int = Field(
@@ -53,9 +51,7 @@ class CaptionSettings(Settings):
         return self
 
 
-def write_captions(
-    characters: pd.DataFrame, styles: Sequence[str], settings: CaptionSettings
-) -> pd.DataFrame:
+def write_captions(characters: pd.DataFrame, styles: Sequence[str], settings: CaptionSettings) -> pd.DataFrame:
     """Write the captions of every character in every style.
 
     The long form joins the first meanings. A short form is one meaning, and goes only to the character that
@@ -141,9 +137,7 @@ def _style_words(style: str, settings: CaptionSettings) -> str:
         return settings.styles[style]
     close = get_close_matches(style, settings.styles, n=1)
     guess = f" (did you mean {close[0]!r}?)" if close else ""
-    raise KanjiDiffusionError(
-        f"Unknown style {style!r}{guess}: choose one of {', '.join(sorted(settings.styles))}."
-    )
+    raise KanjiDiffusionError(f"Unknown style {style!r}{guess}: choose one of {', '.join(sorted(settings.styles))}.")
 
 
 def _join(meanings: Sequence[str]) -> str:

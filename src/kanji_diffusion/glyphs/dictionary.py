@@ -43,18 +43,12 @@ _ABOUT_THE_CHARACTER = re.compile(
 class CharacterSelection(Settings):
     """Which characters to draw: the union of the criteria, of those that have a meaning."""
 
-    grades: tuple[int, ...] = Field(
-        default=(), description="School grades: 1-6, 8 (rest of jouyou), 9-10 (names)."
-    )
+    grades: tuple[int, ...] = Field(default=(), description="School grades: 1-6, 8 (rest of jouyou), 9-10 (names).")
     jouyou: bool = Field(default=False, description="The 2,136 characters of general use.")
-    frequency_rank: int | None = Field(
-        default=None, ge=1, description="The so many most frequent in newspapers."
-    )
+    frequency_rank: int | None = Field(default=None, ge=1, description="The so many most frequent in newspapers.")
     characters: str = Field(default="", description="Characters named one by one, such as '雷龍'.")
     all: bool = Field(default=False, description="Everything in the dictionary.")
-    limit: int | None = Field(
-        default=None, ge=1, description="Keep at most so many, the most frequent first."
-    )
+    limit: int | None = Field(default=None, ge=1, description="Keep at most so many, the most frequent first.")
 
 
 def read_kanjidic2(path: Path) -> pd.DataFrame:
@@ -124,8 +118,7 @@ def select_characters(dictionary: pd.DataFrame, selection: CharacterSelection) -
     table = dictionary[chosen & has_meaning].sort_values("code_point", ignore_index=True)
     if table.empty:
         raise KanjiDiffusionError(
-            "The selection of characters is empty: set `grades`, `jouyou`, `frequency_rank`, `characters` "
-            "or `all`."
+            "The selection of characters is empty: set `grades`, `jouyou`, `frequency_rank`, `characters` or `all`."
         )
     if selection.limit is not None:
         table = table.sort_values(["frequency", "code_point"]).head(selection.limit)
@@ -143,9 +136,9 @@ def clean_meanings(meanings: Sequence[str]) -> list[str]:
     short = [text for text in plain if len(text.split()) <= _MAX_WORDS]
     if short or plain:
         return short or sorted(plain, key=len)[:1]
-    return _plain_texts(
-        meaning.removeprefix("counter for ") for meaning in meanings if _LAST_RESORT.search(meaning)
-    )[:1]
+    return _plain_texts(meaning.removeprefix("counter for ") for meaning in meanings if _LAST_RESORT.search(meaning))[
+        :1
+    ]
 
 
 def _plain_texts(meanings: Iterable[str]) -> list[str]:
@@ -200,9 +193,7 @@ def _parse_characters(stream: BinaryIO) -> list[Element]:
     while chunk := stream.read(2**20):
         size += len(chunk)
         if size > _MAX_XML_BYTES:
-            raise KanjiDiffusionError(
-                "The dictionary unpacks to more than 256 MiB: fetch a clean copy of KANJIDIC2."
-            )
+            raise KanjiDiffusionError("The dictionary unpacks to more than 256 MiB: fetch a clean copy of KANJIDIC2.")
         parser.Parse(chunk, False)
     parser.Parse(b"", True)
     return elements
@@ -233,8 +224,7 @@ def _character_row(element: Element, by_standard: dict[tuple[str | None, str | N
         if meaning.text and "m_lang" not in meaning.attrib
     ]
     variants = [
-        by_standard.get((variant.get("var_type"), variant.text))
-        for variant in element.iterfind("misc/variant")
+        by_standard.get((variant.get("var_type"), variant.text)) for variant in element.iterfind("misc/variant")
     ]
     return {
         "character": character,

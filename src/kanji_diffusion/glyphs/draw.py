@@ -92,9 +92,7 @@ def draw_block(
     return None, np.bitwise_not(np.asarray(strip)).tobytes()
 
 
-def draw_glyph(
-    path: str, face_index: int, placement: Placement, character: str, size: int, fill: float
-) -> Image.Image:
+def draw_glyph(path: str, face_index: int, placement: Placement, character: str, size: int, fill: float) -> Image.Image:
     """Draw one character with its face's placement.
 
     Args:
@@ -115,9 +113,7 @@ def draw_glyph(
     em = fill * size / placement.extent
     corner = (size / 2 - placement.centre_x * em, size / 2 - placement.centre_y * em)
     picture = Image.new("L", (size, size))
-    ImageDraw.Draw(picture).text(
-        corner, character, fill=255, font=open_font(path, face_index, em), anchor="ls"
-    )
+    ImageDraw.Draw(picture).text(corner, character, fill=255, font=open_font(path, face_index, em), anchor="ls")
     box = picture.getbbox()
     margin = round(MARGIN * size)
     if box and min(box[:2]) >= margin and max(box[2:]) <= size - margin:

@@ -147,16 +147,12 @@ def _open_faces(path: Path) -> Sequence[TTFont]:
 
 def _choose_face(faces: Sequence[TTFont], face_name: str | None) -> int:
     """The face that a rule names, else the first that is marked as Japanese by its name or its code pages."""
-    labels = [
-        (face["name"].getBestFamilyName() or "", face["name"].getBestFullName() or "") for face in faces
-    ]
+    labels = [(face["name"].getBestFamilyName() or "", face["name"].getBestFullName() or "") for face in faces]
     if face_name:
         for index, label in enumerate(labels):
             if any(fnmatchcase(text, face_name) for text in label):
                 return index
-        raise UnusableFontError(
-            f"holds no face named {face_name!r} but {', '.join(full for _, full in labels)}"
-        )
+        raise UnusableFontError(f"holds no face named {face_name!r} but {', '.join(full for _, full in labels)}")
     regions = [_REGION.search(family) for family, _ in labels]
     japanese = [index for index, region in enumerate(regions) if region and region[1] == "JP"]
     unmarked = [index for index, region in enumerate(regions) if not region]

@@ -49,9 +49,7 @@ class FaceRule(Settings):
         description="Glob on the end of the file's path, such as 'ipaexg.ttf'; the first that fits wins.",
     )
     style: str = Field(min_length=1, description="Style class, a key of the captions' style words.")
-    held_out: bool = Field(
-        default=False, description="Never trained on: kept to check that models read unseen faces."
-    )
+    held_out: bool = Field(default=False, description="Never trained on: kept to check that models read unseen faces.")
     family: str | None = Field(default=None, description="Name to show; None for the font's own.")
     face: str | None = Field(
         default=None,
@@ -81,9 +79,7 @@ class FontSettings(Settings):
     min_coverage: float = Field(
         default=0.5, ge=0, le=1, description="A face that lacks more of the characters is skipped."
     )
-    min_ink: float = Field(
-        default=0.002, ge=0, lt=1, description="Less ink than this share of the em square is blank."
-    )
+    min_ink: float = Field(default=0.002, ge=0, lt=1, description="Less ink than this share of the em square is blank.")
     max_overflow: float = Field(
         default=1.35, gt=1, description="A glyph so many times larger than the face's typical one is clipped."
     )
@@ -131,10 +127,7 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
         settings.limits,
     )
     answers = dict(zip(opened, replies, strict=True))
-    rows = [
-        _face_row(folder, path, rules[path], answers.get(path, Reply(failure=refusals[path])))
-        for path in rules
-    ]
+    rows = [_face_row(folder, path, rules[path], answers.get(path, Reply(failure=refusals[path]))) for path in rules]
     _reject_copies(rows)
     for row in rows:
         if row["reason"]:
@@ -153,9 +146,7 @@ def usable_faces(faces: pd.DataFrame) -> pd.DataFrame:
     return faces[faces["verdict"] == "kept"].reset_index(drop=True)
 
 
-def audit_glyphs(
-    faces: pd.DataFrame, characters: pd.DataFrame, folder: Path, settings: FontSettings
-) -> pd.DataFrame:
+def audit_glyphs(faces: pd.DataFrame, characters: pd.DataFrame, folder: Path, settings: FontSettings) -> pd.DataFrame:
     """Check every character in every usable face, in child processes with bounded memory and time.
 
     Args:
@@ -189,9 +180,7 @@ def audit_glyphs(
     ]
     workers = min(usable_cores(), math.ceil(len(usable) / _FILES_PER_WORKER))
     parts = []
-    for face_id, reply in zip(
-        usable["face_id"], run_tasks(audit_face, tasks, workers, settings.limits), strict=True
-    ):
+    for face_id, reply in zip(usable["face_id"], run_tasks(audit_face, tasks, workers, settings.limits), strict=True):
         if reply.failure:
             _LOGGER.warning("Face %s %s; its glyphs are rejected.", face_id, reply.failure)
         reasons = reply.value or "unreadable"
@@ -199,9 +188,7 @@ def audit_glyphs(
     table = pd.concat(parts)
     table["verdict"] = (table["reason"] == "").map({True: "kept", False: "rejected"})
     if not (table["verdict"] == "kept").any():
-        raise KanjiDiffusionError(
-            f"The audit rejects every glyph of the faces in {folder}: put other fonts there."
-        )
+        raise KanjiDiffusionError(f"The audit rejects every glyph of the faces in {folder}: put other fonts there.")
     columns = ["face_id", "character", "code_point", "verdict", "reason"]
     return table.sort_values(["face_id", "code_point"], ignore_index=True)[columns]
 
@@ -218,8 +205,7 @@ def _match_files(folder: Path, settings: FontSettings) -> dict[str, FaceRule | N
         if path.suffix.lower() in _SUFFIXES and path.is_file()
     )
     matches = {
-        path: next((rule for rule in settings.faces if PurePosixPath(path).match(rule.pattern)), None)
-        for path in paths
+        path: next((rule for rule in settings.faces if PurePosixPath(path).match(rule.pattern)), None) for path in paths
     }
     for rule in settings.faces:
         if rule not in matches.values():
@@ -272,9 +258,7 @@ def _reject_copies(rows: list[dict[str, Any]]) -> None:
             continue
         copy_of = first.setdefault((row["sha256"], row["face_index"]), row["path"])
         if copy_of != row["path"]:
-            row.update(
-                verdict="rejected", reason=f"is the same face as {copy_of}", face_id=_slug(row["path"])
-            )
+            row.update(verdict="rejected", reason=f"is the same face as {copy_of}", face_id=_slug(row["path"]))
         elif row["face_id"] in names:
             row["face_id"] += f"-{row['sha256'][:8]}"
         names.add(row["face_id"])

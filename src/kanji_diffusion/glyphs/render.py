@@ -72,9 +72,7 @@ def render_glyphs(
     glyphs = kept.merge(usable_faces(faces), on="face_id").merge(characters, on="character")
     glyphs = glyphs.sort_values(["face_id", "code_point"], ignore_index=True)
     if glyphs.empty:
-        raise KanjiDiffusionError(
-            "No glyph passed the audit, so there is nothing to draw: look at the audit table."
-        )
+        raise KanjiDiffusionError("No glyph passed the audit, so there is nothing to draw: look at the audit table.")
     blocks = list(_blocks(glyphs, settings))
     tasks = [_drawing_task(block, folder, settings) for block in blocks]
     total = len(glyphs) * settings.views
@@ -89,8 +87,7 @@ def render_glyphs(
             )
         pixels = reply.blob
         images += [
-            {"bytes": header + pixels[start : start + step], "path": None}
-            for start in range(0, len(pixels), step)
+            {"bytes": header + pixels[start : start + step], "path": None} for start in range(0, len(pixels), step)
         ]
         if on_progress:
             on_progress(len(images), total)
@@ -116,9 +113,7 @@ def decode_images(glyphs: pd.DataFrame) -> np.ndarray:
     size = int(fields[1]) if fields[:1] == [b"P5"] else 0
     header = pgm_header(size)
     if any(len(file) != len(header) + size**2 or not file.startswith(header) for file in files):
-        raise KanjiDiffusionError(
-            "The glyph pictures are not square PGM files of one size: render the glyphs anew."
-        )
+        raise KanjiDiffusionError("The glyph pictures are not square PGM files of one size: render the glyphs anew.")
     pixels = np.empty((len(files), size, size), dtype=np.uint8)
     for row, file in zip(pixels.reshape(len(files), -1), files, strict=True):
         row[:] = np.frombuffer(file, dtype=np.uint8, offset=len(header))
@@ -138,15 +133,9 @@ def glyph_sheet(glyphs: pd.DataFrame, columns: int = 20, view: int = 0) -> Image
     """
     shown = glyphs[glyphs["view"] == view]
     distinct = sorted(shown["character"].unique())
-    chosen = (
-        [distinct[i * len(distinct) // columns] for i in range(columns)]
-        if len(distinct) > columns
-        else distinct
-    )
+    chosen = [distinct[i * len(distinct) // columns] for i in range(columns)] if len(distinct) > columns else distinct
     shown = shown[shown["character"].isin(chosen)]
-    faces = (
-        shown[["style", "face_id"]].drop_duplicates().sort_values(["style", "face_id"])["face_id"].tolist()
-    )
+    faces = shown[["style", "face_id"]].drop_duplicates().sort_values(["style", "face_id"])["face_id"].tolist()
     pixels = decode_images(shown)
     size = pixels.shape[1]
     font = ImageFont.load_default(min(24, max(10, size // 4)))
@@ -180,9 +169,7 @@ def _drawing_task(block: pd.DataFrame, folder: Path, settings: RenderSettings) -
         "path": os.fspath(folder / face["path"]),
         "face_index": int(face["face_index"]),
         "placement": {name: float(face[name]) for name in ("extent", "centre_x", "centre_y")},
-        "glyph_keys": [
-            f"{settings.seed}/{face['face_id']}/{code_point:04x}" for code_point in block["code_point"]
-        ],
+        "glyph_keys": [f"{settings.seed}/{face['face_id']}/{code_point:04x}" for code_point in block["code_point"]],
         "characters": "".join(block["character"]),
         "size": settings.size,
         "fill": settings.fill,

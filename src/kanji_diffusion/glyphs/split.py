@@ -15,9 +15,7 @@ from kanji_diffusion.settings_model import Settings
 class SplitSettings(Settings):
     """Sizes of the split."""
 
-    test_share: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of the characters that training never sees."
-    )
+    test_share: float = Field(default=0.0, ge=0, lt=1, description="Share of the characters that training never sees.")
     seed: int = Field(default=0, ge=0, description="Draws the characters of the test part.")
 
 

@@ -57,9 +57,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(
-    function: Task, tasks: Sequence[Mapping[str, Any]], workers: int, limits: Limits
-) -> Iterator[Reply]:
+def run_tasks(function: Task, tasks: Sequence[Mapping[str, Any]], workers: int, limits: Limits) -> Iterator[Reply]:
     """Call a function in child processes, once per task.
 
     A child that crashes, hangs or asks for too much memory fails its task only; the next task gets a fresh

@@ -121,9 +121,7 @@ class AestheticHead:
             ) from error
 
 
-def train_aesthetic_head(
-    scorer: ClipScorer, images: np.ndarray, settings: AestheticSettings
-) -> AestheticHead:
+def train_aesthetic_head(scorer: ClipScorer, images: np.ndarray, settings: AestheticSettings) -> AestheticHead:
     """Learn to rank each picture above a spoilt one, and that above a more spoilt one.
 
     Args:
@@ -162,9 +160,7 @@ def _rank(better: torch.Tensor, penalty: float) -> torch.Tensor:
     return weight.detach()
 
 
-def ranking_accuracy(
-    scorer: ClipScorer, head: AestheticHead, images: np.ndarray, seed: int
-) -> dict[str, float]:
+def ranking_accuracy(scorer: ClipScorer, head: AestheticHead, images: np.ndarray, seed: int) -> dict[str, float]:
     """Share of pictures uint8 `[N, H, W]` that score above their spoilt selves, by kind of degradation."""
     clean = head.scores(scorer.stage_statistics(images))
     return {

@@ -39,9 +39,7 @@ class ClipSettings(Settings):
     image_size: int = Field(64, ge=32, description="Of the model trained here, in pixels.")
     embed_dim: int = Field(128, ge=8, description="Of the model trained here.")
     width: int = Field(32, ge=8, description="Channels of the vision tower's first stage.")
-    layers: tuple[int, int, int, int] = Field(
-        (1, 1, 1, 1), description="Blocks of the vision tower's stages."
-    )
+    layers: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="Blocks of the vision tower's stages.")
     context_length: int = Field(24, ge=8, description="Tokens that a caption may have.")
 
 
@@ -57,7 +55,7 @@ class ClipScorer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         tokenizer: Any,
         image_size: int,
         config: dict[str, Any],
@@ -130,9 +128,7 @@ class ClipScorer:
         """
         try:
             config = json.loads((Path(folder) / "config.json").read_text())
-            scorer = build_scorer(
-                ClipSettings(**config["clip"]), TextEncoderSettings(**config["text_encoder"])
-            )
+            scorer = build_scorer(ClipSettings(**config["clip"]), TextEncoderSettings(**config["text_encoder"]))
             if config["clip"]["source"] == TRAINED:
                 state = safetensors.torch.load_file(Path(folder) / "model.safetensors")
                 towers(scorer.model).load_state_dict(state)
@@ -191,7 +187,7 @@ class Towers(nn.Module):
         self.visual, self.projection, self.logit_scale = visual, projection, logit_scale
 
 
-def towers(model: CustomTextCLIP) -> Towers:
+def towers(model: Any) -> Towers:
     """The trained parts of `model`, sharing its weights."""
     return Towers(model.visual, model.text.proj, model.logit_scale)
 
@@ -226,9 +222,7 @@ class PairStore:
         pooled: torch.Tensor,
         settings: RecogniserSettings,
     ) -> None:
-        self.images, self.captions, self.groups = (
-            torch.as_tensor(part) for part in (images, captions, groups)
-        )
+        self.images, self.captions, self.groups = (torch.as_tensor(part) for part in (images, captions, groups))
         self.pooled, self.settings = pooled, settings
         self.choices = (self.captions >= 0).sum(dim=1)
 
@@ -240,7 +234,7 @@ class PairStore:
         """Changes whenever pictures, captions, groups or settings change."""
         digest = hashlib.sha256(self.settings.model_dump_json().encode())
         for tensor in (self.images, self.captions, self.groups, self.pooled):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
@@ -261,7 +255,7 @@ class ClipLoss:
         """The loss has no settings."""
         return "multi-positive"
 
-    def __call__(self, module: nn.Module, batch: Batch, random: SampleRandom) -> LossOutput:
+    def __call__(self, module: Towers, batch: Batch, random: SampleRandom) -> LossOutput:
         """Loss of one batch of `pixels`, `text` and `groups`."""
         images = F.normalize(module.visual(batch["pixels"]), dim=1)
         texts = F.normalize(module.projection(batch["text"]), dim=1)

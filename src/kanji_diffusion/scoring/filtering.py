@@ -12,9 +12,7 @@ from kanji_diffusion.settings_model import Settings
 class FilterSettings(Settings):
     """Quantiles hold within each style, so that a brush face is not punished for being a brush."""
 
-    clip_quantile: float = Field(
-        0.01, ge=0, lt=1, description="Share of each style with the lowest CLIP score."
-    )
+    clip_quantile: float = Field(0.01, ge=0, lt=1, description="Share of each style with the lowest CLIP score.")
     aesthetic_quantile: float = Field(0.01, ge=0, lt=1, description="Share with the lowest aesthetic score.")
     min_clip_score: float | None = Field(None, ge=-1, le=1, description="Threshold for all styles.")
     min_aesthetic_score: float | None = Field(None, description="Threshold for all styles.")
@@ -35,9 +33,7 @@ def judge_glyphs(scores: pd.DataFrame, settings: FilterSettings) -> pd.Series:
     """
     styles = scores.groupby("style")
     clip_floor = styles["clip_score"].transform(lambda values: values.quantile(settings.clip_quantile))
-    aesthetic_floor = styles["aesthetic_score"].transform(
-        lambda values: values.quantile(settings.aesthetic_quantile)
-    )
+    aesthetic_floor = styles["aesthetic_score"].transform(lambda values: values.quantile(settings.aesthetic_quantile))
     tests = {
         "too little ink": scores["coverage"] < settings.min_coverage,
         "too much ink": scores["coverage"] > settings.max_coverage,
@@ -71,14 +67,10 @@ def filter_report(scores: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for by in ("style", "face_id", "stroke_count"):
         groups = scores.groupby(by)["removed"]
-        part = pd.DataFrame(
-            {"glyphs": groups.size(), "removed": groups.agg(lambda values: int((values != "").sum()))}
-        )
+        part = pd.DataFrame({"glyphs": groups.size(), "removed": groups.agg(lambda values: int((values != "").sum()))})
         part["reasons"] = groups.agg(_reasons)
         parts.append(
-            part.rename_axis("value")
-            .reset_index()
-            .assign(by=by, value=lambda rows: rows["value"].astype(str))
+            part.rename_axis("value").reset_index().assign(by=by, value=lambda rows: rows["value"].astype(str))
         )
     report = pd.concat(parts, ignore_index=True)
     report["removed_share"] = report["removed"] / report["glyphs"]

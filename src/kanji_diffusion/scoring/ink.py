@@ -14,7 +14,8 @@ def ink_measures(images: np.ndarray) -> pd.DataFrame:
     """
     ink = 1 - images.astype(np.float32) / 255
     side = images.shape[-1]
-    rows, columns = (ink > 0.5).any(axis=2), (ink > 0.5).any(axis=1)
+    dark = np.asarray(ink > 0.5)
+    rows, columns = dark.any(axis=2), dark.any(axis=1)
     edges = [rows.argmax(axis=1), rows[:, ::-1].argmax(axis=1)]
     edges += [columns.argmax(axis=1), columns[:, ::-1].argmax(axis=1)]
     touched = (ink > 0.1).sum(axis=(1, 2))

@@ -90,9 +90,7 @@ def bend(pixels: torch.Tensor, random: SampleRandom, settings: RecogniserSetting
     shear = draw[:, 3] * settings.shear
     matrix = torch.stack(
         [
-            torch.stack(
-                [zoom[:, 0] * angle.cos(), shear - angle.sin(), draw[:, 4] * 2 * settings.shift], dim=1
-            ),
+            torch.stack([zoom[:, 0] * angle.cos(), shear - angle.sin(), draw[:, 4] * 2 * settings.shift], dim=1),
             torch.stack([angle.sin(), zoom[:, 1] * angle.cos(), draw[:, 5] * 2 * settings.shift], dim=1),
         ],
         dim=1,

@@ -55,7 +55,7 @@ def tensors_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -133,9 +133,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         for name, expected in manifest["sha256"].items():
             path = folder / name
             if path.parent != folder or path.name != name or path.is_symlink():
-                raise KanjiDiffusionError(
-                    f"The checkpoint {folder} names '{name}', which lies outside its folder."
-                )
+                raise KanjiDiffusionError(f"The checkpoint {folder} names '{name}', which lies outside its folder.")
             if file_sha256(path) != expected:
                 raise KanjiDiffusionError(f"The checkpoint file {path} differs from its manifest's SHA-256.")
             tensors[path.stem] = safetensors.torch.load_file(path)

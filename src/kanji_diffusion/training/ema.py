@@ -36,9 +36,7 @@ class ExponentialMovingAverage:
         """Move the average towards `module` after optimizer step `step`."""
         live = module.state_dict()
         averages = [self.state[name] for name in self._averaged]
-        torch._foreach_lerp_(
-            averages, [live[name] for name in self._averaged], 1 - ema_decay(step, self.decay)
-        )
+        torch._foreach_lerp_(averages, [live[name] for name in self._averaged], 1 - ema_decay(step, self.decay))
         for name in self._copied:
             self.state[name].copy_(live[name])
 

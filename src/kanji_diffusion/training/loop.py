@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -47,9 +47,7 @@ class TrainingSettings(Settings):
     accumulate: int = Field(1, ge=1, description="Parts that a batch is computed in, to save memory.")
     learning_rate: float = Field(gt=0, description="Peak learning rate.")
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
-    decay: Literal["constant", "linear", "cosine"] = Field(
-        "linear", description="After warm-up, towards zero."
-    )
+    decay: Literal["constant", "linear", "cosine"] = Field("linear", description="After warm-up, towards zero.")
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = Field((0.9, 0.99), description="Adam's moment decays.")
     clip_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
@@ -90,7 +88,8 @@ class LossOutput:
     terms: dict[str, torch.Tensor]
 
 
-Loss = Callable[[nn.Module, Batch, SampleRandom], LossOutput]
+# Any: each loss knows the module that it trains.
+Loss = Callable[[Any, Batch, SampleRandom], LossOutput]
 Sheet = Callable[[nn.Module, int], None]
 
 
@@ -163,7 +162,7 @@ class _Run:
         self.folder = checkpoints / name / self._fingerprint(module) if checkpoints else None
         self.device = choose_device(settings.device)
         self.dtype = autocast_dtype(self.device, settings.precision)
-        self.module = module.to(self.device, memory_format=torch.channels_last).train()
+        self.module = module.to(self.device).to(memory_format=torch.channels_last).train()
         self.ema = ExponentialMovingAverage(self.module, settings.ema_decay)
         trained = {key: value for key, value in self.module.named_parameters() if value.requires_grad}
         self.names, self.parameters = list(trained), list(trained.values())
@@ -188,9 +187,7 @@ class _Run:
             "start": ckpt.tensors_fingerprint(module.state_dict()),
             "loss": getattr(self.loss, "fingerprint", lambda: "")(),
             "source": ckpt.source_fingerprint(
-                path
-                for part in ("training", "diffusion", "scoring")
-                for path in (package / part).glob("*.py")
+                path for part in ("training", "diffusion", "scoring") for path in (package / part).glob("*.py")
             ),
             "torch": torch.__version__,
         }
@@ -267,9 +264,7 @@ class _Run:
     def _skip(self, rate: float) -> None:
         self.skipped += 1
         self.skipped_in_row += 1
-        logger.warning(
-            "%s: step %d gave a non-finite loss or gradient and was skipped.", self.name, self.step
-        )
+        logger.warning("%s: step %d gave a non-finite loss or gradient and was skipped.", self.name, self.step)
         if self.skipped_in_row >= self.settings.max_skipped:
             found = ckpt.newest_checkpoint(self.folder) if self.folder else None
             last = f"the last good checkpoint is of step {found.step}" if found else "there is no checkpoint"

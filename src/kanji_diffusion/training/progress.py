@@ -56,9 +56,7 @@ class Progress:
             self._told = now
             rate = (self._done - self._first) / (now - self._began)
             left = _clock((self.total - self._done) / rate)
-            logger.info(
-                "%s: %d of %d %ss, %s left %s", self.name, self._done, self.total, self.unit, left, self._note
-            )
+            logger.info("%s: %d of %d %ss, %s left %s", self.name, self._done, self.total, self.unit, left, self._note)
 
 
 def _clock(seconds: float) -> str:

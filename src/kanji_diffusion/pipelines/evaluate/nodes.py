@@ -55,16 +55,14 @@ def draw_samples(
     count = min(settings.characters, len(names))
     chosen = [names[number * len(names) // count] for number in range(count)]
     wanted = long[long["character"].isin(chosen)].sort_values(["style", "caption_id"], ignore_index=True)
-    wanted = wanted.merge(
-        characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left"
-    )
+    wanted = wanted.merge(characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left")
     seeds = [settings.seed + number for number in range(len(wanted))]
     with Progress("sampling", len(wanted), unit="picture") as progress:
         pictures = draw(model, wanted["text"].tolist(), seeds, sampling, progress.advance)
     samples = wanted.rename(columns={"text": "prompt"})[
         ["character", "style", "prompt", "stroke_count", "grade", "frequency"]
     ]
-    return samples.assign(seed=seeds, image=encode_images(pictures))
+    return samples.assign(seed=seeds, image=pd.Series(encode_images(pictures)))
 
 
 def judge_samples(
@@ -89,10 +87,7 @@ def _sheet(scores: pd.DataFrame, images: np.ndarray) -> Image.Image:
     columns = 20
     styles = sorted(scores["style"].unique())
     characters = scores["character"].unique()
-    turn = {
-        character: styles[number * len(styles) // len(characters)]
-        for number, character in enumerate(characters)
-    }
+    turn = {character: styles[number * len(styles) // len(characters)] for number, character in enumerate(characters)}
     shown = np.flatnonzero(scores["style"] == scores["character"].map(turn))
     order = shown[np.argsort([styles.index(style) for style in scores["style"].iloc[shown]], kind="stable")]
     return sheet(images[order], columns, scores["top1"].iloc[order].tolist())

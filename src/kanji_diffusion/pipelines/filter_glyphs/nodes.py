@@ -115,12 +115,11 @@ def score_glyphs(
     scored = glyphs.drop(columns="image").merge(long, on=["character", "style"], how="left")
     scored["text"] = scored["text"].fillna("")
     images = decode_images(glyphs)
-    measures = ink.ink_measures(images)
-    return scored.rename(columns={"text": "caption"}).assign(
-        clip_score=scorer.scores(images, scored["text"].tolist()),
+    scored = scored.rename(columns={"text": "caption"}).assign(
+        clip_score=scorer.scores(images, scored["caption"].tolist()),
         aesthetic_score=head.scores(scorer.stage_statistics(images)),
-        **{name: measures[name].to_numpy() for name in measures},
     )
+    return pd.concat([scored, ink.ink_measures(images)], axis=1)
 
 
 def select_glyphs(

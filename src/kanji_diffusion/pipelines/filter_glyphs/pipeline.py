@@ -17,9 +17,7 @@ def create_pipeline() -> Pipeline:
                 "recogniser",
                 name="train_recogniser",
             ),
-            Node(
-                nodes.check_recogniser, ["recogniser", "glyphs"], "recogniser_report", name="check_recogniser"
-            ),
+            Node(nodes.check_recogniser, ["recogniser", "glyphs"], "recogniser_report", name="check_recogniser"),
             Node(
                 nodes.train_clip,
                 {

@@ -48,7 +48,7 @@ def draw_prompts(
 ) -> Image.Image:
     """Draw every prompt `count` times, write each picture as a PNG of its own, and return a sheet of them."""
     words = [prompts.root] if isinstance(prompts.root, str) else prompts.root
-    texts = [expand_prompt(word, style and style.root, captions) for word in words for _ in range(count.root)]
+    texts = [expand_prompt(word, style.root if style else None, captions) for word in words for _ in range(count.root)]
     seeds = [seed.root + number for _ in words for number in range(count.root)]
     pictures = draw(model, texts, seeds, sampling)
     for text, number, pixels in zip(texts, seeds, pictures, strict=True):

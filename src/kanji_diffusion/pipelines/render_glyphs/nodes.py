@@ -42,9 +42,7 @@ def draw_glyphs(
     parts: split.SplitSettings,
 ) -> tuple[pd.DataFrame, Image.Image]:
     """The glyph table with its split, and a sheet of it."""
-    known = (
-        fonts.usable_faces(faces)["face_id"].isin(audit["face_id"]).sum() * len(characters) * settings.views
-    )
+    known = fonts.usable_faces(faces)["face_id"].isin(audit["face_id"]).sum() * len(characters) * settings.views
     with Progress("rendering", int(known), unit="glyph") as progress:
         drawn = 0
 
@@ -57,9 +55,7 @@ def draw_glyphs(
     return split.split_glyphs(glyphs, characters, parts), render.glyph_sheet(glyphs)
 
 
-def write_captions(
-    characters: pd.DataFrame, glyphs: pd.DataFrame, settings: captions.CaptionSettings
-) -> pd.DataFrame:
+def write_captions(characters: pd.DataFrame, glyphs: pd.DataFrame, settings: captions.CaptionSettings) -> pd.DataFrame:
     """The captions of every character in every style that is trained on."""
     styles = sorted(glyphs.loc[glyphs["split"] == "train", "style"].unique())
     return captions.write_captions(characters, styles, settings)

@@ -81,8 +81,8 @@ def encode_latents(
     rendered = images.shape[-1]
     if stage.resolution > rendered or stage.resolution % vaes.factor(vae):
         raise KanjiDiffusionError(
-            f"A stage's resolution is {stage.resolution} pixels: it must be a multiple of {vaes.factor(vae)}, which one "
-            f"latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
+            f"A stage's resolution is {stage.resolution} pixels: it must be a multiple of {vaes.factor(vae)}, which "
+            f"one latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
         )
     mean, std = vaes.encode(vae, vaes.resize(images, stage.resolution))
     return {"mean": mean, "std": std}

@@ -66,10 +66,10 @@ def measure_reconstructions(
         original_read=read(recogniser, originals).correct(intended),
     )
     figures = ["stroke_overlap", "holes_agree", "read", "original_read"]
-    report = {
+    report: dict[str, Any] = {
         "vae": tensors_fingerprint(vae.state_dict()),
         "glyphs": len(held),
-        **measured[figures].mean().to_dict(),
+        **{name: measured[name].mean() for name in figures},
         "style": measured.groupby("style")[figures].mean().to_dict("index"),
     }
     worst = np.argsort(overlap)[:_WORST]
