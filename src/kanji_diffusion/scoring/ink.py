@@ -14,7 +14,7 @@ def ink_measures(images: np.ndarray) -> pd.DataFrame:
     """
     ink = 1 - images.astype(np.float32) / 255
     side = images.shape[-1]
-    dark = np.asarray(ink > 0.5)
+    dark: np.ndarray = np.asarray(ink > 0.5)
     rows, columns = dark.any(axis=2), dark.any(axis=1)
     edges = [rows.argmax(axis=1), rows[:, ::-1].argmax(axis=1)]
     edges += [columns.argmax(axis=1), columns[:, ::-1].argmax(axis=1)]
