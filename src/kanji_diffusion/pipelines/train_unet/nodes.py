@@ -33,6 +33,9 @@ from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.progress import Progress
 from kanji_diffusion.training.tracker import Tracker
 
+# Row 0 of the caption states is the empty caption.
+_FIRST_CAPTION = 1
+
 
 class StageSettings(Settings):
     """One stage of the UNet's training."""
@@ -104,7 +107,7 @@ def train_stage(
     checkpoints: Path,
 ) -> UNet2DConditionModel:
     """The UNet after this stage: averaged weights, started from those of the stage before."""
-    rows = caption_rows(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])], captions)
+    rows = state_rows(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])], captions)
     states = caption_states["states"]
     name = f"unet_{stage.resolution}"
     prompts = _spread(captions, stage.live_prompts)
@@ -158,6 +161,12 @@ def assemble_model(
     return assemble(vae, unet, load_text_encoder(text_encoder), schedule, sampling.sampler)
 
 
+def state_rows(glyphs: pd.DataFrame, captions: pd.DataFrame) -> np.ndarray:
+    """The captions of each glyph as rows of the caption states, int64 `[N, K]`, padded by -1."""
+    rows = caption_rows(glyphs, captions)
+    return np.where(rows >= 0, rows + _FIRST_CAPTION, -1)
+
+
 def _spread(captions: pd.DataFrame, count: int) -> pd.DataFrame:
     """Long captions of `count` characters spread evenly, the styles in turn; the index is the caption's row."""
     long = captions[captions["form"] == "long"]
@@ -186,7 +195,7 @@ def _draw(
         unet,
         vae.to(unet.device),
         training_schedule(schedule),
-        torch.from_numpy(states[prompts.index.to_numpy() + 1]),
+        torch.from_numpy(states[prompts.index.to_numpy() + _FIRST_CAPTION]),
         torch.from_numpy(states[0].copy()),
         list(range(len(prompts))),
         sampling,
