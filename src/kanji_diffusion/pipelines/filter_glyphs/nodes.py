@@ -113,9 +113,10 @@ def score_glyphs(
     """Scores and ink measures of every glyph, and its long caption."""
     long = captions.loc[captions["form"] == "long", ["character", "style", "text"]]
     scored = glyphs.drop(columns="image").merge(long, on=["character", "style"], how="left")
-    scored["text"] = scored["text"].fillna("")
     images = decode_images(glyphs)
-    scored = scored.rename(columns={"text": "caption"}).assign(
+    # A style with held-out faces alone has no captions.
+    scored = scored.rename(columns={"text": "caption"}).fillna({"caption": ""})
+    scored = scored.assign(
         clip_score=scorer.scores(images, scored["caption"].tolist()),
         aesthetic_score=head.scores(scorer.stage_statistics(images)),
     )
