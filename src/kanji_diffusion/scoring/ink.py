@@ -12,10 +12,10 @@ def ink_measures(images: np.ndarray) -> pd.DataFrame:
     Columns: `coverage` (share of the square that is ink), `contrast` (darkest against lightest, 0 to 1), `margin`
     (smallest empty border as a share of the side) and `sharpness` (share of the inked pixels that are fully dark).
     """
-    ink = np.asarray(1 - images.astype(np.float32) / 255)
+    ink = 1 - images.astype(np.float32) / 255
     side = images.shape[-1]
-    dark: np.ndarray = np.asarray(ink > 0.5)
-    rows, columns = dark.any(axis=2), dark.any(axis=1)
+    rows: np.ndarray = np.any(ink > 0.5, axis=2)
+    columns: np.ndarray = np.any(ink > 0.5, axis=1)
     edges = [rows.argmax(axis=1), rows[:, ::-1].argmax(axis=1)]
     edges += [columns.argmax(axis=1), columns[:, ::-1].argmax(axis=1)]
     touched = (ink > 0.1).sum(axis=(1, 2))
