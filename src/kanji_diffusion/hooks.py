@@ -193,13 +193,11 @@ def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], models: 
     # What lies inside a parameter model is checked by the model, which also knows the fields left to default.
     for key, value in given.items():
         path = f"{prefix}{key}"
-        if path in models:
-            continue
         if key not in known:
             matches = [f"`{prefix}{match}`" for match in get_close_matches(str(key), map(str, known))]
             hint = f"did you mean {' or '.join(matches)}?" if matches else f"{_listing(prefix, known)}."
             raise KanjiDiffusionError(f"There is no parameter `{path}`: {hint}")
-        if isinstance(value, Mapping) and isinstance(known[key], Mapping):
+        if path not in models and isinstance(value, Mapping) and isinstance(known[key], Mapping):
             _refuse_unknown(value, known[key], models, f"{path}.")
 
 

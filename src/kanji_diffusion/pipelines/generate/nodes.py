@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from pydantic import Field, RootModel
+from pydantic import Field, RootModel, model_validator
 
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.evaluation.report import sheet
@@ -16,8 +17,20 @@ from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
 logger = logging.getLogger(__name__)
 
 
-class Prompts(RootModel[str | list[str]]):
+class Prompts(RootModel[tuple[str, ...]]):
     """A meaning, or a list of them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> list[Any]:
+        words = [value] if isinstance(value, str) else value
+        if (
+            not isinstance(words, list)
+            or not words
+            or not all(isinstance(word, str) and word.strip() for word in words)
+        ):
+            raise ValueError('give a meaning, such as --params="prompt=water", or a list of meanings')
+        return words
 
 
 class Style(RootModel[str]):
@@ -47,7 +60,7 @@ def draw_prompts(
     sampling: SamplingSettings,
 ) -> Image.Image:
     """Draw every prompt `count` times, write each picture as a PNG of its own, and return a sheet of them."""
-    words = [prompts.root] if isinstance(prompts.root, str) else prompts.root
+    words = prompts.root
     texts = [expand_prompt(word, style.root if style else None, captions) for word in words for _ in range(count.root)]
     seeds = [seed.root + number for _ in words for number in range(count.root)]
     pictures = draw(model, texts, seeds, sampling)
