@@ -102,6 +102,20 @@ def kedro(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
+@pytest.fixture
+def kedro_run_here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., click.testing.Result]]:
+    """Calls `kedro run` of the project in this process, which has paid for the imports already."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(hooks, "_context", None)
+    before = mlflow.get_tracking_uri()
+    bootstrap_project(project)
+    yield lambda *options: click.testing.CliRunner().invoke(cli.run, options)
+    mlflow.end_run()
+    mlflow.set_tracking_uri(before)
+    kedro_project.configure_project("kanji_diffusion")
+
+
 @pytest.fixture(scope="session")
 def finished(project: Path, kedro: Callable[..., subprocess.CompletedProcess[str]]) -> str:
     """What the whole DAG printed at toy size; its artifacts are in the project."""

@@ -74,6 +74,22 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     assert unversioned == {"kanjidic2", "font_folder", "tracker", "checkpoints", "generated_folder"}
 
 
+def test_no_layer_feeds_an_earlier_one(configuration):
+    """Kedro-Viz draws no layers at all if one does."""
+    _, catalog, pipelines, stages = configuration
+    order = ["raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"]
+    layers = {
+        name.format(stage=stage): order.index(entry["metadata"]["kedro-viz"]["layer"])
+        for name, entry in catalog.items()
+        if "metadata" in entry
+        for stage in stages
+    }
+    for node in sum(pipelines.values(), Pipeline([])).nodes:
+        read = [layers[name] for name in node.inputs if name in layers]
+        written = [layers[name] for name in node.outputs if name in layers]
+        assert not read or not written or max(read) <= min(written), node.name
+
+
 def test_artifacts_of_environments_do_not_mix(configuration):
     _, catalog, _, _ = configuration
     paths = [entry["filepath"] for entry in catalog.values() if "filepath" in entry]

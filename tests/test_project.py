@@ -138,16 +138,16 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
         (["--pipelines=train_unet", "--params=stages.small.resolution=15"], "multiple of 2"),
     ],
 )
-def test_bad_input_gets_one_sentence(kedro, finished, options, sentence):
-    done = kedro("run", "--env=test", *options)
-    assert done.returncode != 0
+def test_bad_input_gets_one_sentence(kedro_run_here, finished, options, sentence):
+    done = kedro_run_here("--env=test", *options)
+    assert done.exit_code != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1
     assert re.search(sentence, errors[0]), errors[0]
-    assert "Traceback" not in done.stderr + done.stdout
+    assert "Traceback" not in done.output
 
 
-def test_a_font_folder_without_usable_fonts_is_named(project, kedro):
+def test_a_font_folder_without_usable_fonts_is_named(project, kedro_run_here):
     empty = project / "no_fonts"
     (empty / "fonts").mkdir(parents=True)
     (empty / "fonts" / "ipaexg.ttf").write_text("no font")
@@ -155,17 +155,17 @@ def test_a_font_folder_without_usable_fonts_is_named(project, kedro):
     conf = project / "conf" / "nofonts"
     conf.mkdir()
     (conf / "globals.yml").write_text("raw: no_fonts\ndata: data/nofonts\n")
-    done = kedro("run", "--env=nofonts", "--pipelines=render_glyphs")
-    assert done.returncode != 0
+    done = kedro_run_here("--env=nofonts", "--pipelines=render_glyphs")
+    assert done.exit_code != 0
     assert re.search(r"Error: No usable face in \S*no_fonts/fonts \(ipaexg.ttf ", done.stderr)
 
 
-def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro):
+def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro_run_here):
     conf = project / "conf" / "nothing"
     conf.mkdir()
     (conf / "globals.yml").write_text("data: data/nothing\n")
-    done = kedro("run", "--env=nothing", "--pipelines=evaluate")
-    assert done.returncode != 0
+    done = kedro_run_here("--env=nothing", "--pipelines=evaluate")
+    assert done.exit_code != 0
     assert re.search(r"Error: `\w+` is missing: run `kedro run --pipeline=\w+` first", done.stderr)
 
 
