@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar
 
 from kedro.io.core import AbstractVersionedDataset, DatasetError, Version
 
+from kanji_diffusion.training.checkpoint import sync
+
 Data = TypeVar("Data")
 
 
@@ -30,9 +32,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield staging
         for path in (staging, *staging.rglob("*")):
-            _flush(path)
+            sync(path)
         staging.rename(target)
-        _flush(target.parent)
+        sync(target.parent)
     except OSError as error:
         remedy = "free some space and" if error.errno == errno.ENOSPC else "correct that and"
         raise DatasetError(
@@ -43,14 +45,6 @@ def atomic_path(target: Path) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
         else:
             staging.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class LocalDataset(AbstractVersionedDataset[Data, Data], Generic[Data]):

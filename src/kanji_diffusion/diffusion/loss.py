@@ -55,7 +55,7 @@ class DiffusionLoss:
         terms = {"weighted_error": weighted.detach()}
         bins = timesteps * TIMESTEP_BINS // len(self.weights)
         for number in range(TIMESTEP_BINS):
-            terms[f"error_timestep_bin_{number}"] = errors.detach()[bins == number]
+            terms[f"error_timestep_bin_{number}"] = errors.detach().where(bins == number, torch.nan)
         return LossOutput(weighted.mean(), terms)
 
     def _target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:

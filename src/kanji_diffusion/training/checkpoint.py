@@ -11,8 +11,10 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step_"
+_STEP = re.compile(rf"{_PREFIX}[0-9]{{8,18}}")
+_PARTIAL = ".partial_"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,15 @@ def tensors_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -74,89 +87,122 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     Raises:
         KanjiDiffusionError: If the disk is full or the folder cannot be written; older checkpoints stay.
     """
-    final = folder / f"{_PREFIX}{checkpoint.step:08d}"
-    partial = folder / f".partial_{final.name}_{os.getpid()}"
+    final = folder / _name(checkpoint.step)
+    partial = folder / f"{_PARTIAL}{final.name}_{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for remains in folder.glob(".partial_*"):
+        for remains in folder.glob(f"{_PARTIAL}*"):
             shutil.rmtree(remains)
         partial.mkdir()
         files = {}
         for group, tensors in checkpoint.tensors.items():
             path = partial / f"{group}.safetensors"
             safetensors.torch.save_file(_contiguous(tensors), path)
-            _sync(path)
+            sync(path)
             files[path.name] = file_sha256(path)
         manifest = {"step": checkpoint.step, "counters": checkpoint.counters, "sha256": files}
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2))
-        _sync(partial / _MANIFEST)
-        _sync(partial)
+        sync(partial / _MANIFEST)
+        sync(partial)
         if final.exists():
-            shutil.rmtree(final)
+            _remove(final)
         partial.rename(final)
-        _sync(folder)
+        sync(folder)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        kept = _folders(folder)
-        last = f"the last good one is {kept[-1].name}" if kept else "there is none before it"
+        kept = newest_checkpoint(folder)
+        last = f"the last good one is {_name(kept.step)}" if kept else "there is none before it"
         raise KanjiDiffusionError(
             f"The checkpoint of step {checkpoint.step} could not be written to {folder} ({error}); {last}: "
             "make room or grant write permission and run the same command again to continue."
         ) from error
-    for old in _folders(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    # One of a later step was found damaged, or training would have gone on from it: it must not count.
+    for old in [path for path in _folders(folder) if _step(path) <= checkpoint.step][:-keep]:
+        _remove(old)
     return final
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
+def newest_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint | None:
     """The newest checkpoint below `folder` that passes its manifest, on the CPU; None if there is none.
 
-    A damaged one is named in a warning and the one before it is tried.
+    A damaged one, or one without all `groups` of tensors, is named in a warning and the one before it is tried.
     """
     for candidate in reversed(_folders(folder)):
         try:
-            return load_checkpoint(candidate)
+            return load_checkpoint(candidate, groups)
         except KanjiDiffusionError as error:
-            logger.warning("%s The checkpoint before it is used.", error)
+            logger.warning("%s The one before it is tried.", error)
     return None
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint:
     """Read one checkpoint and verify every byte of it.
+
+    Args:
+        folder: The checkpoint's own folder.
+        groups: Groups of tensors that it must hold.
 
     Raises:
         KanjiDiffusionError: If a file is missing, foreign, altered or no safetensors file.
     """
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        tensors = {}
-        for name, expected in manifest["sha256"].items():
-            path = folder / name
-            if path.parent != folder or path.name != name or path.is_symlink():
-                raise KanjiDiffusionError(f"The checkpoint {folder} names '{name}', which lies outside its folder.")
-            if file_sha256(path) != expected:
-                raise KanjiDiffusionError(f"The checkpoint file {path} differs from its manifest's SHA-256.")
-            tensors[path.stem] = safetensors.torch.load_file(path)
-        return Checkpoint(int(manifest["step"]), tensors, dict(manifest["counters"]))
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        manifest = json.loads((folder / _MANIFEST).read_text(), object_pairs_hook=_distinct)
+        if folder.name != _name(manifest["step"]):
+            raise ValueError(f"its manifest is of step {manifest['step']}")
+        if missing := set(groups) - {Path(name).stem for name in manifest["sha256"]}:
+            raise ValueError(f"its manifest lacks {', '.join(sorted(missing))}")
+        tensors = {Path(name).stem: _verified(folder, name, digest) for name, digest in manifest["sha256"].items()}
+        counters = {name: int(value) for name, value in manifest["counters"].items()}
+        return Checkpoint(manifest["step"], tensors, counters)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KanjiDiffusionError(f"The checkpoint {folder} cannot be read ({error}).") from error
 
 
+def _verified(folder: Path, name: str, expected: str) -> dict[str, torch.Tensor]:
+    path = folder / name
+    if path.parent != folder or path.name != name or path.is_symlink():
+        raise KanjiDiffusionError(f"The checkpoint {folder} names '{name}', which lies outside its folder.")
+    if path.suffix != ".safetensors":
+        raise KanjiDiffusionError(f"The checkpoint {folder} names '{name}', which is no safetensors file.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise KanjiDiffusionError(f"The checkpoint file {path} differs from its manifest's SHA-256.")
+    try:
+        return safetensors.torch.load(content)
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise KanjiDiffusionError(f"The checkpoint file {path} is no safetensors file ({error}).") from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("its manifest names something twice")
+    return found
+
+
+def _name(step: int) -> str:
+    return f"{_PREFIX}{step:08d}"
+
+
 def _folders(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
+    """Checkpoints below `folder`, the oldest first."""
+    return sorted((path for path in folder.glob(f"{_PREFIX}*") if _STEP.fullmatch(path.name)), key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix(_PREFIX))
+
+
+def _remove(checkpoint: Path) -> None:
+    # Renamed first, so that whatever bears a checkpoint's name is whole at every instant.
+    doomed = checkpoint.with_name(f"{_PARTIAL}{checkpoint.name}_{os.getpid()}_old")
+    with suppress(OSError):
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     # safetensors stores row-major bytes; channels-last weights are put back by the module that loads them.
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def source_fingerprint(files: Iterable[Path]) -> str:

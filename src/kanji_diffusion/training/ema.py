@@ -21,24 +21,24 @@ class ExponentialMovingAverage:
     """Averages every floating-point entry of a module's state; other entries are copied.
 
     Args:
-        module: The module that is trained.
+        module: The module that is trained. Its parameters and buffers must be changed in place only.
         decay: The decay after warm-up, in [0, 1).
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-        self._averaged = [name for name, value in self.state.items() if value.is_floating_point()]
-        self._copied = [name for name in self.state if name not in set(self._averaged)]
+        live = module.state_dict()
+        self.state = {name: value.clone() for name, value in live.items()}
+        averaged = [name for name, value in live.items() if value.is_floating_point()]
+        self._averages, self._live = [self.state[name] for name in averaged], [live[name] for name in averaged]
+        self._copies = [(self.state[name], live[name]) for name in live.keys() - set(averaged)]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move the average towards `module` after optimizer step `step`."""
-        live = module.state_dict()
-        averages = [self.state[name] for name in self._averaged]
-        torch._foreach_lerp_(averages, [live[name] for name in self._averaged], 1 - ema_decay(step, self.decay))
-        for name in self._copied:
-            self.state[name].copy_(live[name])
+    def update(self, step: int) -> None:
+        """Move the average towards the module after optimizer step `step`."""
+        torch._foreach_lerp_(self._averages, self._live, 1 - ema_decay(step, self.decay))
+        for copy, value in self._copies:
+            copy.copy_(value)
 
     @torch.no_grad()
     def load(self, state: Mapping[str, torch.Tensor]) -> None:

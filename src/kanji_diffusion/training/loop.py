@@ -81,12 +81,15 @@ class LossOutput:
 
     Attributes:
         loss: Scalar, with gradients.
-        terms: Per-sample values by name, detached, `[n]`; n may be smaller than the batch (a timestep bin).
+        terms: Per-sample values by name, detached, `[n]`; NaN where a sample has none (outside a timestep bin).
     """
 
     loss: torch.Tensor
     terms: dict[str, torch.Tensor]
 
+
+# What a checkpoint must hold.
+_GROUPS = frozenset({"module", "ema", "optimizer", "report"})
 
 # Any: each loss knows the module that it trains.
 Loss = Callable[[Any, Batch, SampleRandom], LossOutput]
@@ -196,26 +199,24 @@ class _Run:
     def train(self) -> nn.Module:
         """Continue from the newest checkpoint, if there is one, to the last step."""
         self._restore()
-        first = self.step
         with (
+            self._telling_when_memory_runs_out(),
             Progress(self.name, self.settings.steps, self.step) as progress,
             _stop_on_signal() as stop,
         ):
             while self.step < self.settings.steps:
                 self._advance()
                 progress.advance(note=self.report.note)
-                if self.step % self.settings.report_every == 0:
+                last, stopping = self.step == self.settings.steps, stop.is_set()
+                if last or self.step % self.settings.report_every == 0:
                     self._tell()
                 if self.sheet and self.settings.sheet_every and self.step % self.settings.sheet_every == 0:
                     with self._averaged():
                         self.sheet(self.module, self.step)
-                if stop.is_set():
+                if last or stopping or self.step % self.settings.checkpoint_every == 0:
+                    self._save(keep=1 if last else 2)
+                if stopping:
                     self._interrupt()
-                if self.step % self.settings.checkpoint_every == 0 and self.step < self.settings.steps:
-                    self._save(keep=2)
-        if self.step > first:
-            self._tell()
-            self._save(keep=1)
         self.module.load_state_dict(self.ema.state)
         return self.module.cpu().eval()
 
@@ -233,7 +234,7 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         if torch.isfinite(norm) and torch.isfinite(total):
             self.optimizer.step()
-            self.ema.update(self.module, self.step)
+            self.ema.update(self.step)
             self.skipped_in_row = 0
         else:
             self._skip(rate)
@@ -266,12 +267,28 @@ class _Run:
         self.skipped_in_row += 1
         logger.warning("%s: step %d gave a non-finite loss or gradient and was skipped.", self.name, self.step)
         if self.skipped_in_row >= self.settings.max_skipped:
-            found = ckpt.newest_checkpoint(self.folder) if self.folder else None
-            last = f"the last good checkpoint is of step {found.step}" if found else "there is no checkpoint"
             raise KanjiDiffusionError(
                 f"Training of {self.name} stopped at step {self.step}: {self.skipped_in_row} steps in a row gave "
-                f"non-finite values at learning rate {rate:.3g}, and {last}; lower the learning rate."
+                f"non-finite values at learning rate {rate:.3g}, and {self._last_good()}; lower the learning rate."
             )
+
+    @contextmanager
+    def _telling_when_memory_runs_out(self) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "the system refused"
+            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in reason:
+                raise
+            raise KanjiDiffusionError(
+                f"Training of {self.name} ran out of memory on {self.device} at step {self.step} ({reason}), and "
+                f"{self._last_good()}: give it more memory to continue, or start anew with a larger `accumulate` "
+                f"than {self.settings.accumulate} or a smaller `batch_size` than {self.settings.batch_size}."
+            ) from error
+
+    def _last_good(self) -> str:
+        found = ckpt.newest_checkpoint(self.folder) if self.folder else None
+        return f"the last good checkpoint is of step {found.step}" if found else "there is no checkpoint"
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -282,17 +299,14 @@ class _Run:
             yield
         self.module.load_state_dict(live)
         self.module.train()
-        self.report.pause()
 
     def _tell(self) -> None:
         values = self.report.flush(self.skipped)
         self.tracker.metrics({f"{self.name}/{key}": value for key, value in values.items()}, self.step)
 
     def _interrupt(self) -> None:
-        self._tell()
         if self.folder is None:
             raise TrainingInterrupted(f"Training of {self.name} was stopped at step {self.step}.")
-        self._save(keep=2)
         raise TrainingInterrupted(
             f"Training of {self.name} was stopped at step {self.step} of {self.settings.steps} and saved: "
             "run the same command again to continue from there."
@@ -305,15 +319,19 @@ class _Run:
         for key, parameter in zip(self.names, self.parameters, strict=True):
             for slot, value in self.optimizer.state[parameter].items():
                 moments[f"{slot}/{key}"] = value
-        tensors = {"module": self.module.state_dict(), "ema": self.ema.state, "optimizer": moments}
+        tensors = {
+            "module": self.module.state_dict(),
+            "ema": self.ema.state,
+            "optimizer": moments,
+            "report": self.report.state(),
+        }
         counters = {"skipped": self.skipped, "skipped_in_row": self.skipped_in_row}
         began = time.perf_counter()
         ckpt.save_checkpoint(self.folder, ckpt.Checkpoint(self.step, tensors, counters), keep)
         self.tracker.metrics({f"{self.name}/checkpoint_seconds": time.perf_counter() - began}, self.step)
-        self.report.pause()
 
     def _restore(self) -> None:
-        found = ckpt.newest_checkpoint(self.folder) if self.folder else None
+        found = ckpt.newest_checkpoint(self.folder, _GROUPS) if self.folder else None
         if found is None:
             return
         self.module.load_state_dict(found.tensors["module"])
@@ -329,56 +347,48 @@ class _Run:
                     if value is not None
                 }
         self.step = found.step
-        self.skipped, self.skipped_in_row = found.counters["skipped"], found.counters["skipped_in_row"]
+        self.skipped, self.skipped_in_row = (found.counters.get(key, 0) for key in ("skipped", "skipped_in_row"))
+        self.report.add({key: value.to(self.device) for key, value in found.tensors["report"].items()})
         logger.info("%s continues from step %d of %d.", self.name, self.step, self.settings.steps)
 
 
 class _Report:
-    """Sums of what happened since the last report."""
+    """What happened since the last report; a checkpoint carries it, so that no report depends on a stop."""
 
     def __init__(self) -> None:
         self.note = ""
         self._reset()
 
     def _reset(self) -> None:
-        self.waited, self.seconds, self.images, self.steps = 0.0, 0.0, 0, 0
-        self.sums: dict[str, list[torch.Tensor]] = defaultdict(list)
-        self.norms: list[torch.Tensor] = []
-        self.losses: list[torch.Tensor] = []
+        self.waited, self.seconds, self.images = 0.0, 0.0, 0
+        self.values: dict[str, list[torch.Tensor]] = defaultdict(list)
         self.rate = 0.0
         self._began = time.perf_counter()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {key: torch.cat(parts) for key, parts in self.values.items()}
 
     def begin(self) -> None:
         self._began = time.perf_counter()
 
-    def pause(self) -> None:
-        """Time until the next begin() belongs to no step."""
-        self._began = time.perf_counter()
-
     def add(self, terms: Mapping[str, torch.Tensor]) -> None:
         for key, value in terms.items():
-            self.sums[key].append(value.detach().float().flatten())
+            self.values[key].append(value.detach().float().flatten())
 
     def end(self, loss: torch.Tensor, norm: torch.Tensor, rate: float, images: int) -> None:
-        self.losses.append(loss)
-        self.norms.append(norm)
+        self.add({"loss": loss, "gradient_norm": norm})
         self.rate = rate
         self.images += images
-        self.steps += 1
         self.seconds += time.perf_counter() - self._began
 
     def flush(self, skipped: int) -> dict[str, float]:
-        if not self.steps:
-            return {}
-        values = {key: torch.cat(parts).mean().item() for key, parts in self.sums.items() if parts}
+        values = {key: torch.cat(parts).nanmean().item() for key, parts in self.values.items()}
         values = {key: value for key, value in values.items() if math.isfinite(value)}
-        values["loss"] = torch.stack(self.losses).nanmean().item()
-        values["gradient_norm"] = torch.stack(self.norms).nanmean().item()
         values["learning_rate"] = self.rate
         values["images_per_second"] = self.images / self.seconds
         values["input_wait"] = self.waited / self.seconds
         values["skipped_steps"] = float(skipped)
-        self.note = f"(loss {values['loss']:.4f}, {values['images_per_second']:.0f} images/s)"
+        self.note = f"(loss {values.get('loss', math.nan):.4f}, {values['images_per_second']:.0f} images/s)"
         self._reset()
         return values
 
