@@ -5,7 +5,9 @@ import signal
 
 import pytest
 import torch
+from PIL import Image
 from tests.training.conftest import Points, Recorder, SquareLoss
+from torch import nn
 
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training.loop import learning_rate, train
@@ -93,16 +95,17 @@ def test_too_many_such_steps_stop_the_run_with_a_sentence(line, tmp_path):
 
 def test_sheets_see_averaged_weights_and_leave_training_alone(line):
     plain = train(line()[0], SquareLoss(), *line()[1:], name="line")
-    seen = []
+    recorder = Recorder()
 
-    def sheet(module, step):
+    def sheet(module):
         assert not module.training
-        seen.append(step)
         torch.manual_seed(99)
         torch.rand(10)
+        return Image.new("L", (8, 8))
 
-    drawn = train(line()[0], SquareLoss(), *line(sheet_every=20)[1:], name="line", sheet=sheet)
-    assert seen == [20, 40, 60]
+    settings = line(sheet_every=20)[1:]
+    drawn = train(line()[0], SquareLoss(), *settings, name="line", tracker=recorder, sheet=sheet)
+    assert list(recorder.told["line_samples"]) == [20, 40, 60]
     assert equal(plain, drawn)
 
 
@@ -122,3 +125,12 @@ def test_an_empty_store_and_an_indivisible_batch_are_refused(line):
         train(module, SquareLoss(), Points(0), settings, name="line")
     with pytest.raises(KanjiDiffusionError, match="cannot be divided into 3 equal parts"):
         train(module, SquareLoss(), Points(), line(accumulate=3)[2], name="line")
+
+
+def test_a_loss_of_the_whole_batch_is_not_divided(line):
+    _, store, settings = line(accumulate=2)
+    contrastive = SquareLoss()
+    contrastive.whole_batch = True
+    for module, loss in ((line()[0], contrastive), (nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), SquareLoss())):
+        with pytest.raises(KanjiDiffusionError, match="one of the whole batch"):
+            train(module, loss, store, settings, name="line")

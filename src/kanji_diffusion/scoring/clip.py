@@ -251,6 +251,8 @@ class PairStore:
 class ClipLoss:
     """Contrastive loss in which every picture and caption of one group is a positive of the others."""
 
+    whole_batch = True
+
     def fingerprint(self) -> str:
         """The loss has no settings."""
         return "multi-positive"

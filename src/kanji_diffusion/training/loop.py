@@ -2,7 +2,7 @@
 
 Everything random is a function of (seed, global sample index), learning rate and EMA decay are functions of the
 step, and a checkpoint holds weights, EMA and optimizer moments. A run that was stopped anywhere therefore ends
-with the same bits as one that was not.
+with the same bits as one that was not, and one that several workers share differs by the order of sums alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import signal
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from types import FrameType
 from typing import Any, Literal, Protocol
 
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import kanji_diffusion
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
@@ -30,9 +31,9 @@ from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.ema import ExponentialMovingAverage
 from kanji_diffusion.training.hardware import autocast_dtype, choose_device
-from kanji_diffusion.training.progress import Progress
 from kanji_diffusion.training.randomness import SampleRandom, sample_order
 from kanji_diffusion.training.tracker import NullTracker, Tracker
+from kanji_diffusion.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class TrainingSettings(Settings):
 
     steps: int = Field(ge=1, description="Optimizer steps.")
     batch_size: int = Field(ge=1, description="Samples per optimizer step, over all workers.")
-    accumulate: int = Field(1, ge=1, description="Parts that a batch is computed in, to save memory.")
+    accumulate: int = Field(1, ge=1, description="Parts that each worker computes its share in, to save memory.")
     learning_rate: float = Field(gt=0, description="Peak learning rate.")
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     decay: Literal["constant", "linear", "cosine"] = Field("linear", description="After warm-up, towards zero.")
@@ -91,9 +92,10 @@ class LossOutput:
 # What a checkpoint must hold.
 _GROUPS = frozenset({"module", "ema", "optimizer", "report"})
 
-# Any: each loss knows the module that it trains.
+# Any: each loss knows the module that it trains. One that compares the samples of a batch with each other, or whose
+# module does, says so by an attribute `whole_batch = True`: no part of the batch then has a loss of its own.
 Loss = Callable[[Any, Batch, SampleRandom], LossOutput]
-Sheet = Callable[[nn.Module, int], None]
+Sheet = Callable[[nn.Module], Image.Image]
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:
@@ -129,26 +131,81 @@ def train(
         name: Prefix of the metrics and name of the checkpoint folder.
         checkpoints: Folder for checkpoints; None keeps none.
         tracker: Receives the metrics.
-        sheet: Called as `sheet(module_with_ema_weights, step)` every `sheet_every` steps.
+        sheet: Draws samples of the module with its averaged weights, every `sheet_every` steps.
 
     Raises:
         KanjiDiffusionError: If the store is empty, the batch cannot be divided into its parts, too many steps in
             a row were not finite, or a checkpoint cannot be written.
         TrainingInterrupted: On SIGTERM, SIGINT or SIGUSR1, after saving.
     """
-    if settings.batch_size % settings.accumulate:
+    check(module, loss, store, settings, name)
+    folder = run_folder(module, loss, store, settings, name, checkpoints)
+    return Run(module, loss, store, settings, name, folder, tracker or NullTracker(), sheet, Workers()).train()
+
+
+def check(module: nn.Module, loss: Loss, store: Store, settings: TrainingSettings, name: str, workers: int = 1) -> None:
+    """Refuse what cannot be trained by `workers` workers.
+
+    Raises:
+        KanjiDiffusionError: If the store is empty, or the batch cannot be divided into its parts.
+    """
+    parts = settings.accumulate * workers
+    if settings.batch_size % parts:
         raise KanjiDiffusionError(
-            f"The batch size {settings.batch_size} of {name} cannot be divided into {settings.accumulate} "
-            "equal parts: choose `accumulate` among its divisors."
+            f"The batch size {settings.batch_size} of {name} cannot be divided into {parts} equal parts: choose "
+            "`accumulate` times the number of workers among its divisors."
+        )
+    whole = getattr(loss, "whole_batch", False) or any(isinstance(each, _BatchNorm) for each in module.modules())
+    if parts > 1 and whole:
+        raise KanjiDiffusionError(
+            f"The loss of {name} is one of the whole batch, so that {parts} parts of it would train another model: "
+            "set `accumulate` to 1 and train it in one process."
         )
     if len(store) == 0:
         raise KanjiDiffusionError(
             f"There is nothing to train {name} on: every sample was filtered out; loosen the filter's thresholds."
         )
-    return _Run(module, loss, store, settings, name, checkpoints, tracker or NullTracker(), sheet).train()
 
 
-class _Run:
+def run_folder(
+    module: nn.Module, loss: Loss, store: Store, settings: TrainingSettings, name: str, checkpoints: Path | None
+) -> Path | None:
+    """Where the checkpoints of a run lie: below `checkpoints`, by everything that its result depends on.
+
+    The number of workers is not among it: a run may be continued with another.
+    """
+    if checkpoints is None:
+        return None
+    watched = {"report_every", "sheet_every", "checkpoint_every", "device"}
+    package = Path(kanji_diffusion.__file__).parent
+    parts = {
+        "settings": settings.model_dump(exclude=watched),
+        "store": store.fingerprint(),
+        "start": ckpt.tensors_fingerprint(module.state_dict()),
+        "loss": getattr(loss, "fingerprint", lambda: "")(),
+        "source": ckpt.source_fingerprint(
+            path for part in ("training", "diffusion", "scoring") for path in (package / part).glob("*.py")
+        ),
+        "torch": torch.__version__,
+    }
+    return checkpoints / name / ckpt.fingerprint(parts)
+
+
+class Run:
+    """One worker's part of training a model; the arguments are those of `train`, checked.
+
+    Args:
+        module: The model.
+        loss: Its loss.
+        store: Where the samples are.
+        settings: How to train.
+        name: Prefix of the metrics.
+        folder: Of this run's checkpoints; None keeps none.
+        tracker: Receives the metrics.
+        sheet: Draws samples.
+        workers: Those that share each batch.
+    """
+
     def __init__(
         self,
         module: nn.Module,
@@ -156,13 +213,13 @@ class _Run:
         store: Store,
         settings: TrainingSettings,
         name: str,
-        checkpoints: Path | None,
+        folder: Path | None,
         tracker: Tracker,
         sheet: Sheet | None,
+        workers: Workers,
     ) -> None:
         self.loss, self.store, self.settings, self.name = loss, store, settings, name
-        self.tracker, self.sheet = tracker, sheet
-        self.folder = checkpoints / name / self._fingerprint(module) if checkpoints else None
+        self.folder, self.tracker, self.sheet, self.workers = folder, tracker, sheet, workers
         self.device = choose_device(settings.device)
         self.dtype = autocast_dtype(self.device, settings.precision)
         self.module = module.to(self.device).to(memory_format=torch.channels_last).train()
@@ -181,38 +238,23 @@ class _Run:
         self.step, self.skipped, self.skipped_in_row = 0, 0, 0
         self.report = _Report()
 
-    def _fingerprint(self, module: nn.Module) -> str:
-        watched = {"report_every", "sheet_every", "checkpoint_every", "device"}
-        package = Path(kanji_diffusion.__file__).parent
-        parts = {
-            "settings": self.settings.model_dump(exclude=watched),
-            "store": self.store.fingerprint(),
-            "start": ckpt.tensors_fingerprint(module.state_dict()),
-            "loss": getattr(self.loss, "fingerprint", lambda: "")(),
-            "source": ckpt.source_fingerprint(
-                path for part in ("training", "diffusion", "scoring") for path in (package / part).glob("*.py")
-            ),
-            "torch": torch.__version__,
-        }
-        return ckpt.fingerprint(parts)
-
     def train(self) -> nn.Module:
         """Continue from the newest checkpoint, if there is one, to the last step."""
         self._restore()
         with (
             self._telling_when_memory_runs_out(),
-            Progress(self.name, self.settings.steps, self.step) as progress,
-            _stop_on_signal() as stop,
+            self.workers.progress(self.name, self.settings.steps, self.step) as progress,
+            stop_on_signal() as stop,
         ):
             while self.step < self.settings.steps:
-                self._advance()
+                self._advance(stop)
                 progress.advance(note=self.report.note)
                 last, stopping = self.step == self.settings.steps, stop.is_set()
                 if last or self.step % self.settings.report_every == 0:
                     self._tell()
                 if self.sheet and self.settings.sheet_every and self.step % self.settings.sheet_every == 0:
                     with self._averaged():
-                        self.sheet(self.module, self.step)
+                        self.tracker.image(f"{self.name}_samples", self.sheet(self.module), self.step)
                 if last or stopping or self.step % self.settings.checkpoint_every == 0:
                     self._save(keep=1 if last else 2)
                 if stopping:
@@ -220,17 +262,21 @@ class _Run:
         self.module.load_state_dict(self.ema.state)
         return self.module.cpu().eval()
 
-    def _advance(self) -> None:
+    def _advance(self, stop: threading.Event) -> None:
         self.report.begin()
         rate = learning_rate(self.step, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        size = self.settings.batch_size // self.settings.accumulate
-        first = self.step * self.settings.batch_size
+        share = self.settings.batch_size // self.workers.size
+        size = share // self.settings.accumulate
+        first = self.step * self.settings.batch_size + self.workers.rank * share
         total = torch.zeros((), device=self.device)
         for part in range(self.settings.accumulate):
             batch, random = self._batch(first + part * size, size)
             total += self._backward(batch, random)
+        total, stopping = self.workers.average(self.parameters, total, self.workers.stopping())
+        if stopping:
+            stop.set()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         if torch.isfinite(norm) and torch.isfinite(total):
             self.optimizer.step()
@@ -301,7 +347,7 @@ class _Run:
         self.module.train()
 
     def _tell(self) -> None:
-        values = self.report.flush(self.skipped)
+        values = self.report.flush(self.skipped, self.workers)
         self.tracker.metrics({f"{self.name}/{key}": value for key, value in values.items()}, self.step)
 
     def _interrupt(self) -> None:
@@ -315,6 +361,16 @@ class _Run:
     def _save(self, keep: int) -> None:
         if self.folder is None:
             return
+        failure = None
+        figures = self.report.totals(self.workers)
+        if self.workers.rank == 0:
+            try:
+                self._write(self.folder, keep, figures)
+            except KanjiDiffusionError as error:
+                failure = error
+        self.workers.fail_together(failure)
+
+    def _write(self, folder: Path, keep: int, figures: dict[str, torch.Tensor]) -> None:
         moments: dict[str, torch.Tensor] = {}
         for key, parameter in zip(self.names, self.parameters, strict=True):
             for slot, value in self.optimizer.state[parameter].items():
@@ -323,15 +379,21 @@ class _Run:
             "module": self.module.state_dict(),
             "ema": self.ema.state,
             "optimizer": moments,
-            "report": self.report.state(),
+            "report": figures,
         }
         counters = {"skipped": self.skipped, "skipped_in_row": self.skipped_in_row}
         began = time.perf_counter()
-        ckpt.save_checkpoint(self.folder, ckpt.Checkpoint(self.step, tensors, counters), keep)
+        ckpt.save_checkpoint(folder, ckpt.Checkpoint(self.step, tensors, counters), keep)
         self.tracker.metrics({f"{self.name}/checkpoint_seconds": time.perf_counter() - began}, self.step)
 
     def _restore(self) -> None:
         found = ckpt.newest_checkpoint(self.folder, _GROUPS) if self.folder else None
+        step = found.step if found else 0
+        if self.workers.lowest(step) != -self.workers.lowest(-step):
+            raise KanjiDiffusionError(
+                f"The workers of {self.name} do not see the same checkpoints in {self.folder}: "
+                "keep the project's data on storage that all machines share."
+            )
         if found is None:
             return
         self.module.load_state_dict(found.tensors["module"])
@@ -348,7 +410,8 @@ class _Run:
                 }
         self.step = found.step
         self.skipped, self.skipped_in_row = (found.counters.get(key, 0) for key in ("skipped", "skipped_in_row"))
-        self.report.add({key: value.to(self.device) for key, value in found.tensors["report"].items()})
+        if self.workers.rank == 0:
+            self.report.sums.update({key: value.to(self.device) for key, value in found.tensors["report"].items()})
         logger.info("%s continues from step %d of %d.", self.name, self.step, self.settings.steps)
 
 
@@ -361,19 +424,22 @@ class _Report:
 
     def _reset(self) -> None:
         self.waited, self.seconds, self.images = 0.0, 0.0, 0
-        self.values: dict[str, list[torch.Tensor]] = defaultdict(list)
+        # Sum and number of the finite values of each term.
+        self.sums: dict[str, torch.Tensor] = {}
         self.rate = 0.0
         self._began = time.perf_counter()
 
-    def state(self) -> dict[str, torch.Tensor]:
-        return {key: torch.cat(parts) for key, parts in self.values.items()}
+    def totals(self, workers: Workers) -> dict[str, torch.Tensor]:
+        return {key: workers.sum(self.sums[key].clone()) for key in sorted(self.sums)}
 
     def begin(self) -> None:
         self._began = time.perf_counter()
 
     def add(self, terms: Mapping[str, torch.Tensor]) -> None:
         for key, value in terms.items():
-            self.values[key].append(value.detach().float().flatten())
+            finite = value.isfinite()
+            part = torch.stack([value.detach().where(finite, 0).sum(), finite.sum()]).float()
+            self.sums[key] = self.sums[key] + part if key in self.sums else part
 
     def end(self, loss: torch.Tensor, norm: torch.Tensor, rate: float, images: int) -> None:
         self.add({"loss": loss, "gradient_norm": norm})
@@ -381,9 +447,12 @@ class _Report:
         self.images += images
         self.seconds += time.perf_counter() - self._began
 
-    def flush(self, skipped: int) -> dict[str, float]:
-        values = {key: torch.cat(parts).nanmean().item() for key, parts in self.values.items()}
-        values = {key: value for key, value in values.items() if math.isfinite(value)}
+    def flush(self, skipped: int, workers: Workers) -> dict[str, float]:
+        values = {}
+        for key, part in self.totals(workers).items():
+            total, count = part.tolist()
+            if count:
+                values[key] = total / count
         values["learning_rate"] = self.rate
         values["images_per_second"] = self.images / self.seconds
         values["input_wait"] = self.waited / self.seconds
@@ -394,7 +463,7 @@ class _Report:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """An event that is set by SIGTERM, SIGINT or SIGUSR1; a second SIGINT interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -112,9 +112,8 @@ def train_stage(
     name = f"unet_{stage.resolution}"
     prompts = _spread(captions, stage.live_prompts)
 
-    def draw(unet: nn.Module, step: int) -> None:
-        pictures = _draw(unet, vae, schedule, states, prompts, stage.sampling)
-        tracker.image(f"{name}_samples", sheet(pictures, columns=10), step)
+    def draw(unet: nn.Module) -> Image.Image:
+        return sheet(_draw(unet, vae, schedule, states, prompts, stage.sampling), columns=10)
 
     torch.manual_seed(stage.training.seed)
     return train(
