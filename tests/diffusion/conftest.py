@@ -1,7 +1,9 @@
 """Small models with random weights, and the real bundled text encoder."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from kanji_diffusion.diffusion.export import assemble
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
@@ -22,3 +24,15 @@ def model(text_encoder):
     vae = autoencoder(VAESettings(channels=(8, 16), latent_channels=4, groups=8), 16).eval()
     unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 384).eval()
     return assemble(vae, unet, text_encoder, ScheduleSettings(), "dpm++")
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Bent strokes, uint8 `[24, 32, 32]`."""
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(24):
+        picture = Image.new("L", (32, 32), 255)
+        ImageDraw.Draw(picture).line(generator.integers(2, 30, 8).tolist(), fill=0, width=2)
+        drawn.append(np.asarray(picture))
+    return np.stack(drawn)

@@ -1,24 +1,18 @@
-"""The autoencoder's latents, crops and gate."""
+"""The autoencoder's latents, trained here or brought from elsewhere."""
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from huggingface_hub import constants
 
 from kanji_diffusion.diffusion import vae as vaes
+from kanji_diffusion.diffusion.export import assemble
+from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
+from kanji_diffusion.diffusion.schedule import ScheduleSettings
+from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.training.randomness import SampleRandom
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    generator = np.random.default_rng(0)
-    drawn = []
-    for _ in range(24):
-        picture = Image.new("L", (32, 32), 255)
-        ImageDraw.Draw(picture).line(generator.integers(2, 30, 8).tolist(), fill=0, width=2)
-        drawn.append(np.asarray(picture))
-    return np.stack(drawn)
 
 
 @pytest.fixture
@@ -27,53 +21,163 @@ def vae():
     return vaes.autoencoder(vaes.VAESettings(channels=(8, 16), groups=8), 32).eval()
 
 
+def stock(**changes):
+    """An AutoencoderKL of the hub's kind: three channels, latents that are not standardised."""
+    torch.manual_seed(1)
+    config = {
+        "in_channels": 3, "out_channels": 3, "block_out_channels": (8, 16), "norm_num_groups": 8, "sample_size": 32,
+        "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }  # fmt: skip
+    vae = AutoencoderKL(**config | changes).eval()
+    with torch.no_grad():
+        (vae.quant_conv or vae.encoder.conv_out).weight[:4] *= 5
+    return vae
+
+
+def assert_standardised(vae, pictures):
+    mean, std = vaes.encode(vae, pictures)
+    np.testing.assert_allclose(mean.mean(axis=(0, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(mean.var(axis=(0, 2, 3)) + np.square(std).mean(axis=(0, 2, 3)), 1, atol=1e-3)
+    assert vae.config.scaling_factor == 1
+
+
 def test_folding_standardises_the_latents_and_changes_no_picture(vae, pictures):
     mean, std = vaes.encode(vae, pictures)
     before = vaes.decode(vae, torch.as_tensor(mean))
     vaes.fold_latent_statistics(vae, mean, std)
+    assert_standardised(vae, pictures)
+    after = vaes.decode(vae, torch.as_tensor(vaes.encode(vae, pictures)[0]))
+    assert np.abs(after.astype(int) - before).max() <= 1
+
+
+def test_stock_diffusers_decodes_what_we_decode(vae, pictures, tmp_path):
+    vaes.fold_latent_statistics(vae, *vaes.encode(vae, pictures))
+    vae.save_pretrained(tmp_path)
+    theirs = AutoencoderKL.from_pretrained(tmp_path)
+    latents = torch.as_tensor(vaes.encode(vae, pictures)[0])
+    with torch.no_grad():
+        decoded = theirs.decode(latents / theirs.config.scaling_factor).sample
+    drawn = VaeImageProcessor().postprocess(decoded, output_type="pil")
+    ours = vaes.decode(vae, latents)
+    assert np.array_equal(np.stack([np.asarray(picture) for picture in drawn]), ours)
+
+
+@pytest.mark.parametrize(("channels", "covers"), [((8, 16, 16), 4), ((8, 8, 16, 16), 8)])
+def test_configuration_says_how_many_pixels_a_latent_covers(pictures, channels, covers):
+    vae = vaes.autoencoder(vaes.VAESettings(channels=channels, groups=8, latent_channels=3), 32).eval()
+    assert vaes.factor(vae) == covers
+    mean, _ = vaes.encode(vae, pictures)
+    assert mean.shape == (24, 3, 32 // covers, 32 // covers)
+    assert vaes.decode(vae, torch.as_tensor(mean)).shape == pictures.shape
+
+
+@pytest.mark.parametrize("place", ["folder", "pipeline", "hub"])
+def test_a_pretrained_autoencoder_takes_the_same_road(pictures, tmp_path, monkeypatch, place):
+    original = stock()
+    if place == "folder":
+        source = tmp_path
+        original.save_pretrained(source)
+    elif place == "pipeline":
+        source = tmp_path
+        original.save_pretrained(source / "vae")
+        (source / "model_index.json").write_text("{}")
+    else:
+        source = "someone/vae"
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        original.save_pretrained(tmp_path / "models--someone--vae" / "snapshots" / commit)
+        (tmp_path / "models--someone--vae" / "refs").mkdir()
+        (tmp_path / "models--someone--vae" / "refs" / "main").write_text(commit)
+    vae = vaes.pretrained_autoencoder(str(source))
+    vaes.fold_latent_statistics(vae, *vaes.encode(vae, pictures))
+    assert_standardised(vae, pictures)
+    with torch.no_grad():
+        pixels = vaes.to_model_range(pictures).expand(-1, 3, -1, -1)
+        theirs = original.decode(original.encode(pixels).latent_dist.mode()).sample
+    ours = vaes.decode(vae, torch.as_tensor(vaes.encode(vae, pictures)[0]))
+    assert np.abs((theirs / 2 + 0.5).clamp(0, 1).mean(dim=1).numpy() * 255 - ours).max() < 1.5
+
+
+def test_a_pretrained_autoencoder_without_latent_convolutions_gets_them(pictures, tmp_path):
+    stock(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1, scaling_factor=0.36).save_pretrained(
+        tmp_path / "from"
+    )
+    vae = vaes.pretrained_autoencoder(str(tmp_path / "from"))
     mean, std = vaes.encode(vae, pictures)
-    np.testing.assert_allclose(mean.mean(axis=(0, 2, 3)), 0, atol=1e-3)
-    np.testing.assert_allclose(mean.var(axis=(0, 2, 3)) + np.square(std).mean(axis=(0, 2, 3)), 1, atol=1e-3)
-    assert np.abs(vaes.decode(vae, torch.as_tensor(mean)).astype(int) - before).max() <= 1
-    assert vae.config.scaling_factor == 1
+    before = vaes.decode(vae, torch.as_tensor(mean))
+    vaes.fold_latent_statistics(vae, mean, std)
+    vae.save_pretrained(tmp_path / "to")
+    again = AutoencoderKL.from_pretrained(tmp_path / "to")
+    assert again.config.shift_factor is None
+    assert_standardised(again, pictures)
+    after = vaes.decode(again, torch.as_tensor(vaes.encode(again, pictures)[0]))
+    assert np.abs(after.astype(int) - before).max() <= 1
 
 
-def test_crops_come_from_the_pictures_and_depend_only_on_the_sample(pictures):
-    store = vaes.CropStore(pictures, 16)
-    index = torch.arange(24)
-    random = SampleRandom(0, index)
-    crops = store.gather(index, random)["pixels"]
-    assert crops.shape == (24, 1, 16, 16)
-    half = vaes.to_model_range(pictures)
-    small = torch.nn.functional.avg_pool2d(half, 2)
-    whole = [torch.equal(crops[n], small[n]) for n in range(24)]
-    assert 4 < sum(whole) < 20
-    for number in np.flatnonzero(~np.array(whole)):
-        windows = half[number, 0].unfold(0, 16, 1).unfold(1, 16, 1).reshape(-1, 16, 16)
-        assert (windows == crops[number, 0]).flatten(1).all(dim=1).any()
-    assert torch.equal(store.gather(index[5:9], SampleRandom(0, index[5:9]))["pixels"], crops[5:9])
+def test_a_model_with_three_channels_draws_what_the_stock_pipeline_draws(pictures, text_encoder, tmp_path):
+    stock().save_pretrained(tmp_path / "vae")
+    vae = vaes.pretrained_autoencoder(str(tmp_path / "vae"))
+    vaes.fold_latent_statistics(vae, *vaes.encode(vae, pictures))
+    unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 16, 384).eval()
+    model = assemble(vae, unet, text_encoder, ScheduleSettings(), "dpm++")
+    ours = draw(model, ["water (brush kanji)"], [3], SamplingSettings(steps=4, guidance_scale=3.0))[0]
+    model.save_pretrained(tmp_path / "model")
+    theirs = DiffusionPipeline.from_pretrained(tmp_path / "model")
+    theirs.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(3)
+    picture = theirs("water (brush kanji)", num_inference_steps=4, guidance_scale=3.0, generator=generator).images[0]
+    assert picture.mode == "RGB"
+    assert np.abs(np.asarray(picture).mean(axis=2) - ours).max() < 1.5
+    assert ours.std() > 0
 
 
-def test_holes_are_counted_as_a_reader_would():
-    box, eight, line = (Image.new("L", (32, 32), 255) for _ in range(3))
-    ImageDraw.Draw(box).rectangle((6, 6, 26, 26), outline=0, width=2)
-    ImageDraw.Draw(eight).rectangle((6, 4, 26, 28), outline=0, width=2)
-    ImageDraw.Draw(eight).line((6, 16, 26, 16), fill=0, width=2)
-    ImageDraw.Draw(line).line((0, 16, 32, 16), fill=0, width=2)
-    assert vaes.hole_counts(np.stack([np.asarray(p) for p in (box, eight, line)])).tolist() == [1, 2, 0]
+def nothing(folder):
+    folder.rmdir()
 
 
-def test_stroke_overlap_falls_with_every_lost_stroke(pictures):
-    assert (vaes.stroke_overlap(pictures, pictures) == 1).all()
-    cut = pictures.copy()
-    cut[:, 16:] = 255
-    assert vaes.stroke_overlap(cut, pictures).mean() < 0.9
-    blank = np.full_like(pictures, 255)
-    assert (vaes.stroke_overlap(blank, blank) == 1).all()
+def another_model(folder):
+    UNet2DConditionModel(
+        block_out_channels=(32, 32), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+        cross_attention_dim=8,
+    ).save_pretrained(folder)  # fmt: skip
 
 
-def test_the_gate_stops_what_loses_strokes():
-    good = {"stroke_overlap": 0.95, "holes_agree": 0.97, "read": 0.98, "original_read": 0.99}
-    vaes.require_gate(good, vaes.GateSettings())
-    with pytest.raises(KanjiDiffusionError, match=r"stroke overlap is 0\.500 .*reading score falls by 0\.490"):
-        vaes.require_gate(good | {"stroke_overlap": 0.5, "read": 0.5}, vaes.GateSettings())
+def a_pickle(folder):
+    stock().save_pretrained(folder, safe_serialization=False)
+
+
+def half_the_weights(folder):
+    stock().save_pretrained(folder)
+    deeper = vaes.VAESettings(channels=(8, 16), groups=8, layers=2)
+    vaes.autoencoder(deeper, 32).save_config(folder)
+
+
+def four_channels(folder):
+    stock(in_channels=4, out_channels=4).save_pretrained(folder)
+
+
+def no_weights(folder):
+    stock().save_pretrained(folder)
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing of the kind")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (nothing, "config.json"),
+        (another_model, "is a UNet2DConditionModel, not an AutoencoderKL"),
+        (a_pickle, "no file named diffusion_pytorch_model.safetensors"),
+        (half_the_weights, "weights do not fit its configuration|size mismatch|shape"),
+        (four_channels, "pictures of 4 channels"),
+        (no_weights, "Unable to load weights"),
+    ],
+)
+def test_what_is_no_autoencoder_is_refused_in_one_sentence(tmp_path, make, reason):
+    folder = tmp_path / "vae"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(
+        KanjiDiffusionError, match=rf"cannot be used \(.*({reason}).*\): set `vae\.model\.source`"
+    ) as told:
+        vaes.pretrained_autoencoder(str(folder))
+    assert "\n" not in str(told.value)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.loop import Batch
-from kanji_diffusion.training.randomness import SampleRandom
+from kanji_diffusion.training.randomness import ROOT_OF_TWO, SampleRandom
 
 
 class CaptionDropoutSettings(Settings):
@@ -54,8 +54,11 @@ class LatentStore:
         return digest.hexdigest()[:16]
 
     def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
-        """`mean` and `std` `[B, C, h, w]` and the `states` `[B, L, D]` of one caption each."""
+        """`mean` and `std` `[B, C, h, w]` and the `states` `[B, L, D]` of one caption each.
+
+        The dropped captions lie evenly among the reads, so that every epoch has its share of them.
+        """
         choice = random.integers("caption", self.choices[index])
         caption = self.captions[index, choice]
-        caption[random.uniform("dropout") < self.dropout] = 0
+        caption[random.spread("dropout", ROOT_OF_TWO) < self.dropout] = 0
         return {"mean": self.mean[index], "std": self.std[index], "states": self.states[caption]}

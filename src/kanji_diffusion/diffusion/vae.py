@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from diffusers import AutoencoderKL
 from pydantic import Field, model_validator
-from scipy import ndimage
+from torch import nn
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.checkpoint import fingerprint
-from kanji_diffusion.training.loop import Batch, LossOutput
-from kanji_diffusion.training.randomness import SampleRandom
 
-_SMALLEST_HOLE = 3
+TRAINED = "trained"
 
 
 class VAESettings(Settings):
-    """Architecture of the autoencoder; it divides height and width by 2 for every level after the first."""
+    """Which autoencoder; one that is trained here divides height and width by 2 for every level after the first."""
 
+    source: str = Field(
+        TRAINED,
+        description="`trained` here, a hub name such as stabilityai/sd-vae-ft-mse, or a folder with an AutoencoderKL "
+        "or a whole pipeline in it.",
+    )
+    fine_tune: bool = Field(False, description="Train a pretrained autoencoder further; it is taken as it is if not.")
     channels: tuple[int, ...] = Field((16, 32, 64), min_length=1, description="Channels of each level.")
     latent_channels: int = Field(4, ge=1)
     layers: int = Field(1, ge=1, description="Residual blocks per level.")
@@ -37,14 +38,6 @@ class VAESettings(Settings):
             if width % self.groups:
                 raise ValueError(f"{width} channels cannot be divided into {self.groups} groups")
         return self
-
-
-class VAELossSettings(Settings):
-    """Weights of the loss terms."""
-
-    mse: float = Field(1.0, ge=0)
-    l1: float = Field(0.0, ge=0)
-    kl: float = Field(1e-4, ge=0, description="Of the Kullback-Leibler divergence per latent value.")
 
 
 def autoencoder(settings: VAESettings, size: int) -> AutoencoderKL:
@@ -65,72 +58,80 @@ def autoencoder(settings: VAESettings, size: int) -> AutoencoderKL:
     )
 
 
+def pretrained_autoencoder(source: str) -> AutoencoderKL:
+    """An autoencoder of the hub or of a folder, for pictures of one channel or three, with the scale of raw latents.
+
+    Args:
+        source: Hub name or folder of an AutoencoderKL, or of a pipeline that has one in `vae`.
+
+    Raises:
+        KanjiDiffusionError: If it is not there, is no such autoencoder, or has no safetensors weights.
+    """
+    try:
+        folder = _config_folder(source)
+        _require_autoencoder(source, AutoencoderKL.load_config(source, subfolder=folder))
+        vae, found = AutoencoderKL.from_pretrained(
+            source, subfolder=folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise _unusable(source, str(error).splitlines()[0]) from error
+    if wrong := [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]:
+        raise _unusable(source, f"its weights do not fit its configuration, beginning with {wrong[0]}")
+    # What scales and shifts the latents goes into the 1x1 convolutions; some autoencoders come without them.
+    twice = 2 * vae.config.latent_channels
+    vae.quant_conv = vae.quant_conv or _identity(twice)
+    vae.post_quant_conv = vae.post_quant_conv or _identity(vae.config.latent_channels)
+    vae.register_to_config(
+        use_quant_conv=True,
+        use_post_quant_conv=True,
+        scaling_factor=1.0,
+        shift_factor=None,
+        latents_mean=None,
+        latents_std=None,
+    )
+    return vae.eval()
+
+
+def _config_folder(source: str) -> str:
+    if Path(source).is_dir():
+        return "vae" if (Path(source) / "model_index.json").is_file() else ""
+    try:
+        AutoencoderKL.load_config(source)
+    except OSError:
+        return "vae"
+    return ""
+
+
+def _require_autoencoder(source: str, config: dict[str, object]) -> None:
+    if config.get("_class_name") != AutoencoderKL.__name__:
+        raise _unusable(source, f"it is a {config.get('_class_name')}, not an AutoencoderKL")
+    if (channels := config["in_channels"]) not in (1, 3) or config["out_channels"] != channels:
+        raise _unusable(source, f"it takes pictures of {channels} channels, not of 1 or 3")
+
+
+def _unusable(source: str, reason: str) -> KanjiDiffusionError:
+    return KanjiDiffusionError(
+        f"The autoencoder '{source}' cannot be used ({reason.rstrip('.')}): set `vae.model.source` to trained, to a "
+        "hub name that this machine can reach, or to a folder that holds an AutoencoderKL in safetensors."
+    )
+
+
+def _identity(channels: int) -> nn.Conv2d:
+    layer = nn.Conv2d(channels, channels, 1)
+    nn.init.dirac_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def to_model_range(images: torch.Tensor | np.ndarray) -> torch.Tensor:
     """uint8 pictures `[B, H, W]` (0 ink, 255 paper) as float32 `[B, 1, H, W]` in [-1, 1]."""
     return torch.as_tensor(images)[:, None].float() / 127.5 - 1
 
 
-class CropStore:
-    """Random square crops of glyph pictures at several scales: an autoencoder is local, and crops are cheaper.
-
-    Args:
-        images: uint8 `[N, H, W]`.
-        crop: Side of the crops in pixels.
-    """
-
-    def __init__(self, images: np.ndarray, crop: int) -> None:
-        self.images = torch.as_tensor(images)
-        self.crop = min(crop, self.images.shape[-1])
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.images)
-
-    def fingerprint(self) -> str:
-        """Changes whenever the pictures or the crop change."""
-        return hashlib.sha256(self.images.numpy().tobytes()).hexdigest()[:16] + f"-{self.crop}"
-
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
-        """One crop `pixels` `[B, 1, crop, crop]` in [-1, 1] of each picture.
-
-        Half of the crops are of the picture reduced to half its size, as the first stages will see it.
-        """
-        pixels = to_model_range(self.images[index])
-        size, crop = pixels.shape[-1], self.crop
-        left = random.integers("crop x", size - crop + 1)
-        top = random.integers("crop y", size - crop + 1)
-        reach = torch.arange(crop)
-        rows = (top[:, None] + reach)[:, :, None]
-        columns = (left[:, None] + reach)[:, None, :]
-        crops = pixels[torch.arange(len(index))[:, None, None], 0, rows, columns][:, None]
-        if size // 2 == crop:
-            small = random.uniform("scale") < 0.5
-            crops[small] = F.avg_pool2d(pixels[small], 2)
-        return {"pixels": crops}
-
-
-class VAELoss:
-    """Reconstruction error plus Kullback-Leibler divergence."""
-
-    def __init__(self, settings: VAELossSettings) -> None:
-        self.settings = settings
-
-    def fingerprint(self) -> str:
-        """Changes whenever a weight changes."""
-        return fingerprint(self.settings.model_dump())
-
-    def __call__(self, vae: AutoencoderKL, batch: Batch, random: SampleRandom) -> LossOutput:
-        """Loss of one batch of `pixels` `[B, 1, H, W]`."""
-        pixels = batch["pixels"]
-        moments = vae.encode(pixels).latent_dist
-        latents = moments.mean + moments.std * random.normal("posterior", *moments.mean.shape[1:])
-        decoded = vae.decode(latents).sample
-        mse = F.mse_loss(decoded, pixels, reduction="none").mean(dim=(1, 2, 3))
-        l1 = F.l1_loss(decoded, pixels, reduction="none").mean(dim=(1, 2, 3))
-        kl = 0.5 * (moments.mean.square() + moments.var - 1 - moments.logvar).mean(dim=(1, 2, 3))
-        weights = self.settings
-        total = weights.mse * mse + weights.l1 * l1 + weights.kl * kl
-        return LossOutput(total.mean(), {"mse": mse.detach(), "l1": l1.detach(), "kl": kl.detach()})
+def vae_input(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """Ink pictures `[B, 1, H, W]` with as many equal channels as `vae` takes."""
+    return pixels.expand(-1, vae.config.in_channels, -1, -1)
 
 
 def factor(vae: AutoencoderKL) -> int:
@@ -151,7 +152,8 @@ def encode(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 64) -> tupl
     """Latent means and standard deviations of uint8 pictures `[N, H, W]`, each float32 `[N, C, h, w]`."""
     means, stds = [], []
     for first in range(0, len(images), batch_size):
-        moments = vae.encode(to_model_range(images[first : first + batch_size]).to(vae.device)).latent_dist
+        pixels = to_model_range(images[first : first + batch_size]).to(vae.device)
+        moments = vae.encode(vae_input(vae, pixels)).latent_dist
         means.append(moments.mean.cpu().numpy())
         stds.append(moments.std.cpu().numpy())
     return np.concatenate(means), np.concatenate(stds)
@@ -159,7 +161,10 @@ def encode(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 64) -> tupl
 
 @torch.no_grad()
 def decode(vae: AutoencoderKL, latents: torch.Tensor, batch_size: int = 64) -> np.ndarray:
-    """Pictures uint8 `[N, H, W]` of latents `[N, C, h, w]`, rounded as diffusers' image processor does."""
+    """Pictures uint8 `[N, H, W]` of latents `[N, C, h, w]`, rounded as diffusers' image processor does.
+
+    Of three channels it is their mean.
+    """
     parts = []
     for first in range(0, len(latents), batch_size):
         decoded = vae.decode(latents[first : first + batch_size].to(vae.device) / vae.config.scaling_factor).sample
@@ -189,55 +194,3 @@ def fold_latent_statistics(vae: AutoencoderKL, mean: np.ndarray, std: np.ndarray
     quant.bias[channels:] -= 2 * spread.log()
     post.bias += post.weight[:, :, 0, 0] @ centre
     post.weight *= spread[None, :, None, None]
-
-
-def stroke_overlap(pictures: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Intersection over union of the ink of pictures and references uint8 `[N, H, W]`, float64 `[N]`."""
-    ink, reference = pictures < 128, references < 128
-    union = (ink | reference).sum(axis=(1, 2))
-    return np.where(union == 0, 1.0, (ink & reference).sum(axis=(1, 2)) / np.maximum(union, 1))
-
-
-def hole_counts(pictures: np.ndarray) -> np.ndarray:
-    """Number of enclosed areas of paper in pictures uint8 `[N, H, W]`, int64 `[N]`; 口 has one, 日 two.
-
-    Areas of fewer than three pixels are specks of antialiasing and do not count.
-    """
-    counts = []
-    for ink in pictures < 128:
-        areas, _ = ndimage.label(np.pad(~ink, 1, constant_values=True))
-        counts.append(int((np.bincount(areas.ravel())[2:] >= _SMALLEST_HOLE).sum()))
-    return np.array(counts)
-
-
-class GateSettings(Settings):
-    """What the autoencoder must reach on held-out faces before a UNet is trained on its latents."""
-
-    stroke_overlap: float = Field(0.85, ge=0, le=1, description="Mean intersection over union of ink.")
-    holes_agree: float = Field(0.85, ge=0, le=1, description="Share of glyphs that keep their number of holes.")
-    reading_loss: float = Field(0.02, ge=0, le=1, description="Reading score lost against the originals.")
-
-
-def require_gate(report: Mapping[str, Any], gate: GateSettings) -> None:
-    """Check measured reconstructions against the gate.
-
-    Args:
-        report: `stroke_overlap`, `holes_agree`, `read` and `original_read`, each a share.
-        gate: Thresholds.
-
-    Raises:
-        KanjiDiffusionError: If one is not reached.
-    """
-    lost = report["original_read"] - report["read"]
-    failures = [
-        f"{name.replace('_', ' ')} is {report[name]:.3f} (at least {getattr(gate, name)} is needed)"
-        for name in ("stroke_overlap", "holes_agree")
-        if report[name] < getattr(gate, name)
-    ]
-    if lost > gate.reading_loss:
-        failures.append(f"the reading score falls by {lost:.3f} (at most {gate.reading_loss} is allowed)")
-    if failures:
-        raise KanjiDiffusionError(
-            f"The autoencoder did not pass its gate: {', '.join(failures)}; look at `reconstruction_sheet` and train "
-            "it longer (`vae.training.steps`), or lower `vae.gate`."
-        )

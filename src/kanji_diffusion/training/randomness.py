@@ -13,7 +13,8 @@ import zlib
 import torch
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
-_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+ROOT_OF_TWO = math.sqrt(2) - 1
 
 
 def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
@@ -63,15 +64,16 @@ class SampleRandom:
         """Integers in [0, high), int64 `[B]`; `high` is one bound or one for each sample, below 2**24."""
         return (self.uniform(purpose) * high).long()
 
-    def spread(self, purpose: str) -> torch.Tensor:
+    def spread(self, purpose: str, pace: float = GOLDEN_RATIO) -> torch.Tensor:
         """Uniform numbers in [0, 1), float32 `[B]`, that lie evenly within every run of consecutive samples.
 
-        The additive recurrence of the golden ratio with a random start: a batch then covers the interval
-        like a stratified draw, yet each number depends on its own sample index alone.
+        The additive recurrence of an irrational `pace` with a random start: a batch then covers the interval
+        like a stratified draw, yet each number depends on its own sample index alone. Two purposes need two paces
+        (GOLDEN_RATIO, ROOT_OF_TWO), or one would follow the other.
         """
         start = SampleRandom(self.seed, torch.zeros(1, dtype=torch.long, device=self.sample.device))
         offset = start.uniform(purpose).double()
-        return ((self.sample.double() * _GOLDEN_RATIO + offset) % 1).float().clamp_(max=1 - 2.0**-24)
+        return ((self.sample.double() * pace + offset) % 1).float().clamp_(max=1 - 2.0**-24)
 
 
 def sample_order(seed: int, sample: torch.Tensor, size: int) -> torch.Tensor:

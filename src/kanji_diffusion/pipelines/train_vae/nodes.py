@@ -12,11 +12,15 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
+from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, trainable
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
+from kanji_diffusion.training.hardware import choose_device
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.tracker import Tracker
 
@@ -26,27 +30,34 @@ _WORST = 48
 def train_vae(
     glyphs: pd.DataFrame,
     selected: pd.DataFrame,
+    clip_model: ClipScorer,
     settings: vaes.VAESettings,
-    loss: vaes.VAELossSettings,
+    loss: VAELossSettings,
     training: TrainingSettings,
     crop: int,
     tracker: Tracker,
     checkpoints: Path,
 ) -> AutoencoderKL:
-    """The autoencoder, trained on crops, with its latent statistics folded in."""
+    """The autoencoder, trained on crops or pretrained, with its latent statistics folded in."""
     images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
+    pretrained = settings.source != vaes.TRAINED
     torch.manual_seed(training.seed)
-    model = train(
-        vaes.autoencoder(settings, images.shape[-1]),
-        vaes.VAELoss(loss),
-        vaes.CropStore(images, crop),
-        training,
-        name="vae",
-        checkpoints=checkpoints,
-        tracker=tracker,
-    )
-    vaes.fold_latent_statistics(model, *vaes.encode(model, images))
-    return model
+    size = images.shape[-1]
+    vae = vaes.pretrained_autoencoder(settings.source) if pretrained else vaes.autoencoder(settings, size)
+    module = trainable(vae, loss, size, crop)
+    if settings.fine_tune or not pretrained:
+        train(
+            module,
+            VAELoss(loss, training.batch_size, clip_model.model.visual),
+            CropStore(images, crop),
+            training,
+            name="vae",
+            checkpoints=checkpoints,
+            tracker=tracker,
+        )
+    mean, std = vaes.encode(vae.to(choose_device(training.device)), images)
+    vaes.fold_latent_statistics(vae.cpu(), mean, std)
+    return vae
 
 
 def measure_reconstructions(
@@ -58,26 +69,20 @@ def measure_reconstructions(
     originals = decode_images(held)
     decoded = vaes.decode(vae, torch.as_tensor(vaes.encode(vae, originals)[0]))
     intended = held["character"].tolist()
-    overlap = vaes.stroke_overlap(decoded, originals)
+    overlap = gates.stroke_overlap(decoded, originals)
     measured = held.assign(
         stroke_overlap=overlap,
-        holes_agree=vaes.hole_counts(decoded) == vaes.hole_counts(originals),
+        holes_agree=gates.hole_counts(decoded) == gates.hole_counts(originals),
         read=read(recogniser, decoded).correct(intended),
         original_read=read(recogniser, originals).correct(intended),
     )
-    figures = ["stroke_overlap", "holes_agree", "read", "original_read"]
-    report: dict[str, Any] = {
-        "vae": tensors_fingerprint(vae.state_dict()),
-        "glyphs": len(held),
-        **{name: measured[name].mean() for name in figures},
-        "style": measured.groupby("style")[figures].mean().to_dict("index"),
-    }
+    report = {"vae": tensors_fingerprint(vae.state_dict()), **gates.reconstruction_report(measured)}
     worst = np.argsort(overlap)[:_WORST]
     pairs = np.stack([originals[worst], decoded[worst]], axis=1).reshape(-1, *originals.shape[1:])
     return report, sheet(pairs, columns=16)
 
 
-def pass_gate(report: dict[str, Any], gate: vaes.GateSettings) -> dict[str, Any]:
-    """Stop the run if the autoencoder loses strokes."""
-    vaes.require_gate(report, gate)
+def pass_gate(report: dict[str, Any], gate: gates.GateSettings) -> dict[str, Any]:
+    """Stop the run if the autoencoder loses strokes; report and sheet are saved by then."""
+    gates.require_gate(report, gate)
     return {"vae": report["vae"], "thresholds": gate.model_dump()}

@@ -16,6 +16,7 @@ def create_pipeline() -> Pipeline:
                 {
                     "glyphs": "glyphs",
                     "selected": "selected_glyphs",
+                    "clip_model": "clip_model",
                     "settings": "params:vae.model",
                     "loss": "params:vae.loss",
                     "training": "params:vae.training",

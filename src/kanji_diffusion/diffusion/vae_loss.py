@@ -1,0 +1,204 @@
+"""What the autoencoder is trained on, and the loss that it is trained with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
+from diffusers import AutoencoderKL
+from pydantic import Field, model_validator
+from torch import nn
+
+from kanji_diffusion.diffusion import adversarial
+from kanji_diffusion.diffusion.adversarial import AdversarialSettings, AdversarialVAE
+from kanji_diffusion.diffusion.perceptual import LPIPS, SMALLEST_PICTURE, ClipDistance, FeatureDistance
+from kanji_diffusion.diffusion.vae import factor, vae_input
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.training.checkpoint import fingerprint
+from kanji_diffusion.training.loop import Batch, LossOutput
+from kanji_diffusion.training.randomness import SampleRandom
+
+
+class LPIPSSettings(Settings):
+    """LPIPS with its own weights, from local files."""
+
+    weight: float = Field(0.0, ge=0)
+    trunk: Path | None = Field(None, description="Torchvision's VGG16, vgg16-397923af.pth.")
+    heads: Path | None = Field(None, description="The lpips project's weights/v0.1/vgg.pth.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> LPIPSSettings:
+        if self.weight and not (self.trunk and self.heads):
+            raise ValueError("LPIPS needs two files: give `trunk` and `heads`")
+        return self
+
+
+class VAELossSettings(Settings):
+    """Weights of the loss terms; a term of weight 0 is not computed, except for the errors of pixels and latents."""
+
+    mse: float = Field(1.0, ge=0)
+    l1: float = Field(0.0, ge=0)
+    kl: float = Field(1e-4, ge=0, description="Of the Kullback-Leibler divergence per latent value.")
+    perceptual: float = Field(0.0, ge=0, description="Of the distance in the CLIP model's vision tower.")
+    lpips: LPIPSSettings = LPIPSSettings()
+    adversarial: AdversarialSettings = AdversarialSettings()
+
+
+class CropStore:
+    """Random square crops of glyph pictures at several scales: an autoencoder is local, and crops are cheaper.
+
+    A crop is of the picture reduced 1, 2, 4, ... times, as the stages of lower resolution will see it, with equal
+    chances for every reduction that leaves at least a crop.
+
+    Args:
+        images: uint8 `[N, H, W]`.
+        crop: Side of the crops in pixels.
+    """
+
+    def __init__(self, images: np.ndarray, crop: int) -> None:
+        self.images = torch.as_tensor(images)
+        self.crop = min(crop, self.images.shape[-1])
+        self.scales = (self.images.shape[-1] // self.crop).bit_length()
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.images)
+
+    def fingerprint(self) -> str:
+        """Changes whenever the pictures or the crop change."""
+        return hashlib.sha256(self.images.numpy().tobytes()).hexdigest()[:16] + f"-{self.crop}"
+
+    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+        """One crop `pixels` `[B, 1, crop, crop]` in [-1, 1] of each picture."""
+        scale = random.integers("scale", self.scales)
+        room = torch.tensor([self.images.shape[-1] // 2**n - self.crop + 1 for n in range(self.scales)])[scale]
+        left, top = random.integers("crop x", room), random.integers("crop y", room)
+        crops = torch.empty(len(index), 1, self.crop, self.crop)
+        for level in scale.unique().tolist():
+            here, step = scale == level, 2**level
+            reach = torch.arange(self.crop * step)
+            rows = (top[here, None] * step + reach)[:, :, None]
+            columns = (left[here, None] * step + reach)[:, None, :]
+            windows = self.images[index[here, None, None], rows, columns]
+            crops[here] = F.avg_pool2d(windows[:, None].float() / 127.5 - 1, step)
+        return {"pixels": crops}
+
+
+class VAELoss:
+    """Errors of the pixels, divergence of the latents and, where they have a weight, the judgement of networks.
+
+    An adaptive weight is one of the whole batch, which then cannot be computed in parts or shared by workers.
+
+    Args:
+        settings: Weight of every term.
+        batch_size: Samples of one optimizer step, by which the loss knows the step.
+        visual: Vision tower of the CLIP model, needed if `settings.perceptual` has a weight.
+
+    Raises:
+        KanjiDiffusionError: If the weights of LPIPS cannot be used.
+    """
+
+    def __init__(self, settings: VAELossSettings, batch_size: int, visual: nn.Module | None = None) -> None:
+        self.settings, self.batch_size = settings, batch_size
+        self.whole_batch = bool(settings.adversarial.weight and settings.adversarial.adaptive)
+        self.distances: dict[str, tuple[float, FeatureDistance]] = {}
+        if settings.perceptual:
+            assert visual is not None
+            self.distances["perceptual"] = settings.perceptual, ClipDistance(visual)
+        lpips = settings.lpips
+        if lpips.weight and lpips.trunk and lpips.heads:
+            self.distances["lpips"] = lpips.weight, LPIPS(lpips.trunk, lpips.heads)
+
+    def fingerprint(self) -> str:
+        """Changes whenever a weight changes, of a term or of a network that judges."""
+        judges = {name: distance.fingerprint() for name, (_, distance) in self.distances.items()}
+        return fingerprint({"settings": self.settings.model_dump(), "judges": judges})
+
+    def __call__(self, module: Any, batch: Batch, random: SampleRandom) -> LossOutput:
+        """Loss of one batch of `pixels` `[B, 1, H, W]`, with every term beside it.
+
+        Args:
+            module: What `trainable` made.
+            batch: The crops.
+            random: Of the latents.
+        """
+        vae: AutoencoderKL = module.vae if self.settings.adversarial.weight else module
+        pixels = vae_input(vae, batch["pixels"])
+        moments = vae.encode(pixels).latent_dist
+        latents = moments.mean + moments.std * random.normal("posterior", *moments.mean.shape[1:])
+        decoded = vae.decode(latents).sample
+        reconstruction, terms = self._reconstruction(decoded, pixels)
+        terms["kl"] = 0.5 * (moments.mean.square() + moments.var - 1 - moments.logvar).mean(dim=(1, 2, 3))
+        loss = reconstruction + self.settings.kl * terms["kl"].mean()
+        if self.settings.adversarial.weight and self._begun(random):
+            added, judged = self._adversarial(module, reconstruction, decoded, pixels)
+            loss, terms = loss + added, terms | judged
+        return LossOutput(loss, {name: value.detach() for name, value in terms.items()})
+
+    def _begun(self, random: SampleRandom) -> bool:
+        return int(random.sample[0]) // self.batch_size >= self.settings.adversarial.start
+
+    def _reconstruction(
+        self, decoded: torch.Tensor, pixels: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        terms = {
+            "mse": F.mse_loss(decoded, pixels, reduction="none").mean(dim=(1, 2, 3)),
+            "l1": F.l1_loss(decoded, pixels, reduction="none").mean(dim=(1, 2, 3)),
+        }
+        total = self.settings.mse * terms["mse"] + self.settings.l1 * terms["l1"]
+        for name, (weight, distance) in self.distances.items():
+            terms[name] = distance.to(pixels.device)(decoded, pixels)
+            total = total + weight * terms[name]
+        return total.mean(), terms
+
+    def _adversarial(
+        self, module: AdversarialVAE, reconstruction: torch.Tensor, decoded: torch.Tensor, pixels: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        settings = self.settings.adversarial
+        fooled = -adversarial.judge_frozen(module.discriminator, decoded)
+        told_apart = adversarial.hinge_loss(module.discriminator, pixels, decoded)
+        weight = torch.full((), settings.weight, device=pixels.device)
+        if settings.adaptive:
+            last_layer = module.vae.decoder.conv_out.weight
+            weight = weight * adversarial.adaptive_weight(reconstruction, fooled.mean(), last_layer)
+        terms = {"adversarial": fooled, "discriminator": told_apart, "adversarial_weight": weight}
+        return weight * fooled.mean() + told_apart.mean(), terms
+
+
+def trainable(vae: AutoencoderKL, settings: VAELossSettings, size: int, crop: int) -> nn.Module:
+    """What the loop trains: `vae`, together with a discriminator if `settings` ask for one.
+
+    Args:
+        vae: Shared with the result, so that it is trained in place.
+        settings: Of the loss.
+        size: Side of the pictures, in pixels.
+        crop: Side of the crops, in pixels.
+
+    Raises:
+        KanjiDiffusionError: If the autoencoder or the discriminator cannot work at these sizes.
+    """
+    used, covers = min(crop, size), factor(vae)
+    for name, side in (("render.size", size), ("vae.crop", used)):
+        if side % covers:
+            raise KanjiDiffusionError(
+                f"`{name}` is {side} pixels, but one latent of the autoencoder covers {covers} x {covers}: "
+                f"make it a multiple of {covers}."
+            )
+    if (settings.perceptual or settings.lpips.weight) and used < SMALLEST_PICTURE:
+        raise KanjiDiffusionError(
+            f"`vae.crop` is {used} pixels, but the networks of `vae.loss.perceptual` and `vae.loss.lpips` need "
+            f"{SMALLEST_PICTURE}: raise it, or set these weights to 0."
+        )
+    if not settings.adversarial.weight:
+        return vae
+    if used < (smallest := adversarial.smallest_crop(settings.adversarial)):
+        raise KanjiDiffusionError(
+            f"`vae.crop` is {used} pixels, but a discriminator of {settings.adversarial.layers} layers needs "
+            f"{smallest}: raise it, or lower `vae.loss.adversarial.layers`."
+        )
+    return AdversarialVAE(vae, settings.adversarial)
