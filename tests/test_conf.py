@@ -71,7 +71,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     assert names - set(expanded) == {"initial_unet"}
     assert set(expanded) <= names
     unversioned = {name for name in expanded if not expanded[name].get("versioned")}
-    assert unversioned == {"kanjidic2", "font_folder", "tracker", "checkpoints", "generated_folder"}
+    assert unversioned == {"kanjidic2", "font_folder", "tracker", "checkpoints", "earlier_models", "generated_folder"}
 
 
 def test_no_layer_feeds_an_earlier_one(configuration):

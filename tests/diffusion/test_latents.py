@@ -1,6 +1,7 @@
 """Captions and their dropout are drawn at read time."""
 
 import numpy as np
+import pytest
 import torch
 
 from kanji_diffusion.diffusion.latents import LatentStore
@@ -32,6 +33,27 @@ def test_each_latent_meets_all_its_captions_and_no_other():
 def test_a_tenth_of_the_captions_is_dropped():
     _, states = read(100_000, 0.1)
     assert abs((states == 0).float().mean() - 0.1) < 0.005
+
+
+@pytest.mark.parametrize("epoch", range(5))
+def test_a_tenth_is_dropped_in_every_epoch_of_the_default(epoch):
+    size = 4701  # the default's selected glyphs
+    sample = torch.arange(epoch * size, (epoch + 1) * size)
+    for seed in range(5):
+        random = SampleRandom(seed, sample)
+        states = store(0.1).gather(sample % 3, random)["states"].flatten()
+        assert abs((states == 0).float().mean() - 0.1) < 0.005
+
+
+def test_dropout_favours_no_timestep_and_no_batch():
+    sample = torch.arange(40_000)
+    random = SampleRandom(0, sample)
+    dropped = store(0.1).gather(sample % 3, random)["states"].flatten() == 0
+    by_timestep = torch.histc(random.spread("timestep")[dropped], 10, 0, 1)
+    assert (by_timestep / 400 - 1).abs().max() < 0.1
+    by_batch = dropped.view(-1, 32).sum(dim=1)
+    assert by_batch.min() >= 2
+    assert by_batch.max() <= 5
 
 
 def test_no_caption_is_dropped_at_rate_zero_and_all_at_one():

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from pydantic import ValidationError
 from torch import nn
 
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, signal_to_noise, training_schedule
-from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
+from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_unet, text_unet
+from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.training.randomness import SampleRandom
 
 
@@ -25,6 +27,98 @@ def test_attention_is_the_written_formula(unet):
     written = torch.softmax(q @ k.transpose(2, 3) * 16**-0.5, dim=-1) @ v
     written = attention.to_out[0](written.transpose(1, 2).reshape(2, 16, 64))
     torch.testing.assert_close(attention(hidden, encoder_hidden_states=states), written, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_is_computed_by_the_fused_kernel(unet, monkeypatch):
+    fused, calls = torch.nn.functional.scaled_dot_product_attention, []
+
+    def counting(*args, **kwargs):
+        calls.append(args[0].shape)
+        return fused(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counting)
+    unet(torch.randn(1, 4, 8, 8), 3, torch.randn(1, 5, 64))
+    assert {type(processor) for processor in unet.attn_processors.values()} == {AttnProcessor2_0}
+    assert len(calls) == len(unet.attn_processors) > 0
+
+
+def test_checkpointed_gradients_are_the_same(unet):
+    plain, thrifty = (continue_unet(unet, 8, grow=False).train() for _ in range(2))
+    thrifty.enable_gradient_checkpointing()
+    latents, states = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 64)
+    for each in (plain, thrifty):
+        each(latents, 7, states).sample.square().mean().backward()
+    gradients = {name: value.grad for name, value in plain.named_parameters()}
+    assert all(torch.equal(value.grad, gradients[name]) for name, value in thrifty.named_parameters())
+    saved = []
+    for each in (plain, thrifty):
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+            each(latents, 7, states)
+        saved.append(None)
+    first = saved.index(None)
+    assert sum(saved[first + 1 : -1]) < 0.5 * sum(saved[:first])
+
+
+VERSION = "2026-11-22T22.33.53.517Z"
+
+
+def earlier(folder, unet, name="stage_64.unet"):
+    """Keeps `unet` where the catalog would."""
+    *outer, inner = name.split(".")
+    unet.save_pretrained(folder.joinpath(*outer, inner, VERSION, inner))
+    return f"{name}:{VERSION}"
+
+
+def test_an_earlier_version_is_found_by_its_name_or_folder(unet, tmp_path):
+    start = earlier(tmp_path, unet)
+    folder = tmp_path / "stage_64" / "unet" / VERSION / "unet"
+    pipeline = tmp_path / "text_to_kanji" / VERSION / "text_to_kanji"
+    unet.save_pretrained(pipeline / "unet")
+    (pipeline / "model_index.json").write_text("{}")
+    for each in (start, str(folder), f"text_to_kanji:{VERSION}", str(pipeline)):
+        found = earlier_unet(each, tmp_path, continue_unet(unet, 16, grow=False))
+        assert all(torch.equal(a, b) for a, b in zip(found.parameters(), unet.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("start", "sentence"),
+    [
+        ("stage_64.unet", rf"neither a folder nor .* newest versions of stage_64\.unet are {VERSION}"),
+        ("stage_64.unet:2020", rf"newest versions of stage_64\.unet are {VERSION}"),
+        ("stage_9.unet:2020", r"there is no version of stage_9\.unet"),
+        ("../elsewhere", "neither a folder"),
+    ],
+)
+def test_a_version_that_is_not_there_is_refused(unet, tmp_path, start, sentence):
+    earlier(tmp_path, unet)
+    with pytest.raises(KanjiDiffusionError, match=sentence):
+        earlier_unet(start, tmp_path, unet)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"channels": (32, 32, 64), "cross_attention": (False, False, True)},
+            r"`unet\.channels` asks for \[32, 32, 64\]",
+        ),
+        ({"cross_attention": (True, True)}, r"has down_block_types .*`unet\.cross_attention` asks for"),
+        ({"global_text": False}, r"has addition_embed_type text, but `unet\.global_text` asks for None"),
+    ],
+)
+def test_a_start_of_another_architecture_is_refused(unet, tmp_path, changes, sentence):
+    settings = {"channels": (32, 64), "cross_attention": (False, True), "groups": 16}
+    start = earlier(tmp_path, unet)
+    with pytest.raises(KanjiDiffusionError, match=sentence):
+        earlier_unet(start, tmp_path, text_unet(UNetSettings(**settings | changes), 4, 8, 64))
+    with pytest.raises(KanjiDiffusionError, match="cross_attention_dim 64, but `text_encoder` asks for 32"):
+        earlier_unet(start, tmp_path, text_unet(UNetSettings(**settings), 4, 8, 32))
+
+
+def test_a_start_that_is_no_unet_is_refused(tmp_path, model):
+    model.vae.save_pretrained(tmp_path / "vae")
+    with pytest.raises(KanjiDiffusionError, match="class AutoencoderKL, not UNet2DConditionModel"):
+        earlier_unet(str(tmp_path / "vae"), tmp_path, model.unet)
 
 
 def test_the_time_path_has_three_linear_layers(unet):

@@ -165,7 +165,7 @@ def no_weights(folder):
     ("make", "reason"),
     [
         (nothing, "config.json"),
-        (another_model, "is a UNet2DConditionModel, not an AutoencoderKL"),
+        (another_model, "of the class UNet2DConditionModel, not AutoencoderKL"),
         (a_pickle, "no file named diffusion_pytorch_model.safetensors"),
         (half_the_weights, "weights do not fit its configuration|size mismatch|shape"),
         (four_channels, "pictures of 4 channels"),

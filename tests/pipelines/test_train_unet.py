@@ -7,7 +7,9 @@ import torch
 from diffusers import AutoencoderKL
 
 from kanji_diffusion.diffusion.latents import LatentStore
+from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
+from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.render import encode_images
@@ -89,3 +91,17 @@ def test_impossible_stages_and_unchecked_autoencoders_are_refused(vae, glyphs, r
     )
     with pytest.raises(KanjiDiffusionError, match=r"has not passed its gate|must be a multiple of 2"):
         nodes.encode_latents(vae, gate, glyphs, glyphs[["glyph_id"]], stage)
+
+
+def test_a_first_stage_starts_from_an_earlier_version_with_new_characters(vae, captions, tmp_path):
+    settings = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)
+    text = TextEncoderSettings(max_length=16)
+    known = nodes.encode_captions(captions[captions["character"] == "水"], text)
+    first = nodes.initialise_unet(vae, known, settings, ScheduleSettings(), tmp_path)
+    first.save_pretrained(tmp_path / "small" / "unet" / "2026" / "unet")
+    new = nodes.encode_captions(captions, text)
+    warm = settings.model_copy(update={"start": "small.unet:2026", "seed": 1})
+    second = nodes.initialise_unet(vae, new, warm, ScheduleSettings(), tmp_path)
+    assert tensors_fingerprint(second.state_dict()) == tensors_fingerprint(first.state_dict())
+    cold = nodes.initialise_unet(vae, new, settings.model_copy(update={"seed": 1}), ScheduleSettings(), tmp_path)
+    assert tensors_fingerprint(cold.state_dict()) != tensors_fingerprint(first.state_dict())

@@ -2,7 +2,7 @@
 
 import torch
 
-from kanji_diffusion.training.randomness import SampleRandom, sample_order
+from kanji_diffusion.training.randomness import ROOT_OF_TWO, SampleRandom, sample_order
 
 
 def test_numbers_do_not_depend_on_the_batch_they_are_drawn_in():
@@ -50,6 +50,14 @@ def test_spread_covers_the_interval_evenly_in_every_batch():
     for first in (0, 12_345, 10_000_000):
         drawn = SampleRandom(0, torch.arange(first, first + 64)).spread("timestep")
         assert torch.histc(drawn, 8, 0, 1).min() >= 7
+
+
+def test_two_paces_do_not_follow_each_other():
+    random = SampleRandom(0, torch.arange(10_000))
+    first, second = random.spread("timestep"), random.spread("dropout", ROOT_OF_TWO)
+    cells = torch.bincount((first * 10).long() * 10 + (second * 10).long(), minlength=100)
+    assert cells.min() > 90
+    assert cells.max() < 110
 
 
 def test_every_entry_is_read_once_an_epoch_in_a_new_order():

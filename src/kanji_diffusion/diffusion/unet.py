@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from diffusers import UNet2DConditionModel
 from pydantic import Field, model_validator
 
+from kanji_diffusion.diffusion.pretrained import load_pretrained
+from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
 
+_REMEDY = "set `unet.start` to null, to NAME:VERSION such as stage_64.unet:VERSION, or to a folder with a UNet"
+# What the architecture is called in diffusers and in the parameters.
+_FIELDS = {
+    "block_out_channels": "unet.channels",
+    "down_block_types": "unet.cross_attention",
+    "layers_per_block": "unet.layers",
+    "attention_head_dim": "unet.heads",
+    "norm_num_groups": "unet.groups",
+    "resnet_time_scale_shift": "unet.time_modulation",
+    "addition_embed_type": "unet.global_text",
+    "in_channels": "vae.model.latent_channels",
+    "cross_attention_dim": "text_encoder",
+}
 _DOWN_BLOCK = re.compile(r"^down_blocks\.(\d+)\.")
 
 
@@ -24,6 +40,11 @@ class UNetSettings(Settings):
     global_text: bool = Field(True, description="Pool the text states into the time embedding as well.")
     time_modulation: Literal["default", "scale_shift"] = Field(
         "scale_shift", description="How time and pooled text act on a block: added, or as scale and shift."
+    )
+    start: str | None = Field(
+        None,
+        description="Warm start: an earlier version in the catalog (`stage_64.unet:VERSION`, `text_to_kanji:VERSION`) "
+        "or a folder, whose weights the first stage starts from; null for random ones.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from.")
 
@@ -70,6 +91,54 @@ def text_unet(settings: UNetSettings, latent_channels: int, latent_size: int, te
         norm_num_groups=settings.groups,
         **pooled,
     )
+
+
+def earlier_unet(start: str, models: Path, wanted: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A UNet that was trained before.
+
+    Args:
+        start: Name and version in the catalog, such as `stage_64.unet:2026-11-22T22.33.53.517Z`, or a folder of a UNet
+            or of a whole pipeline.
+        models: The folder in which the catalog keeps its models.
+        wanted: The architecture that it must have, whatever its `sample_size`.
+
+    Raises:
+        KanjiDiffusionError: If it is not there, is no UNet, or has another architecture.
+    """
+    unet = load_pretrained(UNet2DConditionModel, str(earlier_folder(start, models)), "unet", _REMEDY)
+    others = [key for key in wanted.config if key not in _FIELDS and key != "sample_size" and not key.startswith("_")]
+    for key in [*_FIELDS, *others]:
+        ours, theirs = (_listed(one.config.get(key)) for one in (wanted, unet))
+        if ours != theirs:
+            raise KanjiDiffusionError(
+                f"The UNet '{start}' has {key} {theirs}, but `{_FIELDS.get(key, 'unet')}` asks for {ours}: give the "
+                "first stage the architecture that this UNet has, or choose another `unet.start`."
+            )
+    return unet
+
+
+def earlier_folder(start: str, models: Path) -> Path:
+    """Where the model that `start` names lies; see `earlier_unet`.
+
+    Raises:
+        KanjiDiffusionError: If it is not there.
+    """
+    if Path(start).is_dir():
+        return Path(start)
+    name, _, version = start.partition(":")
+    versions = models.joinpath(*name.split("."))
+    folder = versions / version / versions.name
+    if version and folder.is_dir():
+        return folder
+    newest = sorted((path.name for path in versions.glob("*") if (path / versions.name).is_dir()), reverse=True)[:3]
+    there = f"the newest versions of {name} are {', '.join(newest)}" if newest else f"there is no version of {name}"
+    raise KanjiDiffusionError(
+        f"`unet.start` is '{start}', which is neither a folder nor a version in the catalog ({there}): {_REMEDY}."
+    )
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def continue_unet(start: UNet2DConditionModel, latent_size: int, grow: bool) -> UNet2DConditionModel:

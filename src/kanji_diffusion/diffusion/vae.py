@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
@@ -11,10 +9,14 @@ from diffusers import AutoencoderKL
 from pydantic import Field, model_validator
 from torch import nn
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.diffusion.pretrained import load_pretrained, unusable
 from kanji_diffusion.settings_model import Settings
 
 TRAINED = "trained"
+_REMEDY = (
+    "set `vae.model.source` to trained, to a hub name that this machine can reach, or to a folder that holds an "
+    "AutoencoderKL in safetensors"
+)
 
 
 class VAESettings(Settings):
@@ -67,19 +69,11 @@ def pretrained_autoencoder(source: str) -> AutoencoderKL:
     Raises:
         KanjiDiffusionError: If it is not there, is no such autoencoder, or has no safetensors weights.
     """
-    try:
-        folder = _config_folder(source)
-        _require_autoencoder(source, AutoencoderKL.load_config(source, subfolder=folder))
-        vae, found = AutoencoderKL.from_pretrained(
-            source, subfolder=folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise _unusable(source, str(error).splitlines()[0]) from error
-    if wrong := [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]:
-        raise _unusable(source, f"its weights do not fit its configuration, beginning with {wrong[0]}")
+    vae = load_pretrained(AutoencoderKL, source, "vae", _REMEDY)
+    if (channels := vae.config.in_channels) not in (1, 3) or vae.config.out_channels != channels:
+        raise unusable(source, f"it takes pictures of {channels} channels, not of 1 or 3", _REMEDY)
     # What scales and shifts the latents goes into the 1x1 convolutions; some autoencoders come without them.
-    twice = 2 * vae.config.latent_channels
-    vae.quant_conv = vae.quant_conv or _identity(twice)
+    vae.quant_conv = vae.quant_conv or _identity(2 * vae.config.latent_channels)
     vae.post_quant_conv = vae.post_quant_conv or _identity(vae.config.latent_channels)
     vae.register_to_config(
         use_quant_conv=True,
@@ -89,31 +83,7 @@ def pretrained_autoencoder(source: str) -> AutoencoderKL:
         latents_mean=None,
         latents_std=None,
     )
-    return vae.eval()
-
-
-def _config_folder(source: str) -> str:
-    if Path(source).is_dir():
-        return "vae" if (Path(source) / "model_index.json").is_file() else ""
-    try:
-        AutoencoderKL.load_config(source)
-    except OSError:
-        return "vae"
-    return ""
-
-
-def _require_autoencoder(source: str, config: dict[str, object]) -> None:
-    if config.get("_class_name") != AutoencoderKL.__name__:
-        raise _unusable(source, f"it is a {config.get('_class_name')}, not an AutoencoderKL")
-    if (channels := config["in_channels"]) not in (1, 3) or config["out_channels"] != channels:
-        raise _unusable(source, f"it takes pictures of {channels} channels, not of 1 or 3")
-
-
-def _unusable(source: str, reason: str) -> KanjiDiffusionError:
-    return KanjiDiffusionError(
-        f"The autoencoder '{source}' cannot be used ({reason.rstrip('.')}): set `vae.model.source` to trained, to a "
-        "hub name that this machine can reach, or to a folder that holds an AutoencoderKL in safetensors."
-    )
+    return vae
 
 
 def _identity(channels: int) -> nn.Conv2d:

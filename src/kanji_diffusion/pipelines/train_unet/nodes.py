@@ -21,7 +21,7 @@ from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
-from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
+from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_unet, text_unet
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import caption_rows
@@ -42,6 +42,9 @@ class StageSettings(Settings):
 
     resolution: int = Field(ge=8, le=512, description="Side of the pictures, in pixels.")
     grow: bool = Field(False, description="Add an outer level to the UNet of the stage before.")
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice in place of keeping them: less memory for large sizes."
+    )
     training: TrainingSettings
     live_prompts: int = Field(20, ge=1, description="Pictures on the sheets drawn while the stage trains.")
     prompts: int = Field(40, ge=1, description="Pictures drawn when the stage is done.")
@@ -59,12 +62,14 @@ def initialise_unet(
     caption_states: dict[str, np.ndarray],
     settings: UNetSettings,
     schedule: ScheduleSettings,
+    models: Path,
 ) -> UNet2DConditionModel:
-    """The UNet that the first stage starts from, with random weights."""
+    """The UNet that the first stage starts from, with random weights or those of an earlier version."""
     sampler("ddpm", training_schedule(schedule))
     torch.manual_seed(settings.seed)
     size = vae.config.sample_size // vaes.factor(vae)
-    return text_unet(settings, vae.config.latent_channels, size, caption_states["states"].shape[-1])
+    unet = text_unet(settings, vae.config.latent_channels, size, caption_states["states"].shape[-1])
+    return earlier_unet(settings.start, models, unet) if settings.start else unet
 
 
 def encode_latents(
@@ -116,8 +121,11 @@ def train_stage(
         return sheet(_draw(unet, vae, schedule, states, prompts, stage.sampling), columns=10)
 
     torch.manual_seed(stage.training.seed)
+    unet = continue_unet(start, latents["mean"].shape[-1], stage.grow)
+    if stage.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     return train(
-        continue_unet(start, latents["mean"].shape[-1], stage.grow),
+        unet,
         DiffusionLoss(schedule, loss),
         LatentStore(latents, states, rows, dropout.rate),
         stage.training,

@@ -22,7 +22,7 @@ def create_pipeline(stages: Sequence[str]) -> Pipeline:
             ),
             Node(
                 nodes.initialise_unet,
-                ["vae", "caption_states", "params:unet", "params:schedule"],
+                ["vae", "caption_states", "params:unet", "params:schedule", "earlier_models"],
                 "initial_unet",
                 name="initialise_unet",
             ),

@@ -1,0 +1,53 @@
+"""Models of diffusers that were trained elsewhere or earlier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kanji_diffusion.errors import KanjiDiffusionError
+
+
+def load_pretrained(model_class: Any, source: str, part: str, remedy: str) -> Any:
+    """A model in float32 and in evaluation mode.
+
+    Args:
+        model_class: Of diffusers, such as `AutoencoderKL`.
+        source: Hub name or folder of the model, or of a pipeline that has one.
+        part: Its name in such a pipeline, such as `vae`.
+        remedy: What to do if there is none, for the error's sentence.
+
+    Raises:
+        KanjiDiffusionError: If it is not there, is of another class, or has no safetensors weights that fit.
+    """
+    name = model_class.__name__
+    try:
+        folder = _subfolder(model_class, source, part)
+        found_class = model_class.load_config(source, subfolder=folder).get("_class_name")
+        if found_class != name:
+            raise ValueError(f"it is of the class {found_class}, not {name}")
+        model, found = model_class.from_pretrained(
+            source, subfolder=folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+        if wrong := [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]:
+            raise ValueError(f"its weights do not fit its configuration, beginning with {wrong[0]}")
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise unusable(source, str(error).splitlines()[0], remedy) from error
+    return model.eval()
+
+
+def unusable(source: str, reason: str, remedy: str) -> KanjiDiffusionError:
+    """The error that says why the model `source` cannot be used, and what to do."""
+    return KanjiDiffusionError(f"The model '{source}' cannot be used ({reason.rstrip('.')}): {remedy}.")
+
+
+def _subfolder(model_class: Any, source: str, part: str) -> str:
+    if Path(source).is_dir():
+        return part if (Path(source) / "model_index.json").is_file() else ""
+    try:
+        model_class.load_config(source)
+    except OSError:
+        return part
+    return ""
