@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def mlflow_store(empty_store: Path, tmp_path: Path) -> Iterator[mlflow.MlflowCli
     yield mlflow.MlflowClient()
     mlflow.end_run()
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """Ray on this machine with two CPUs, whatever the machine has; started once, since that takes seconds."""
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # its sockets need a short path
+        ray.init(
+            num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False, _temp_dir=folder
+        )
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture

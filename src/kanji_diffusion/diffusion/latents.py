@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class LatentStore:
     def __init__(
         self, latents: Mapping[str, np.ndarray], states: np.ndarray, captions: np.ndarray, dropout: float
     ) -> None:
+        self._arguments = dict(latents), states, captions, dropout
         self.mean, self.std = (
             torch.from_numpy(np.asarray(latents["mean"])),
             torch.from_numpy(np.asarray(latents["std"])),
@@ -41,6 +43,10 @@ class LatentStore:
         self.captions = torch.from_numpy(captions)
         self.choices = (self.captions >= 0).sum(dim=1)
         self.dropout = dropout
+
+    def __reduce__(self) -> tuple[type[LatentStore], tuple[Any, ...]]:
+        # Pickled by its arguments, so that memory-mapped arrays may go to other processes by their path.
+        return LatentStore, self._arguments
 
     def __len__(self) -> int:
         """Number of latents."""
