@@ -50,13 +50,17 @@ def mlflow_store(empty_store: Path, tmp_path: Path) -> Iterator[mlflow.MlflowCli
 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
-    """Ray on this machine with two CPUs, whatever the machine has; started once, since that takes seconds."""
+    """Ray on this machine with two CPUs, whatever the machine has, or the cluster at RAY_ADDRESS."""
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray") as folder:  # its sockets need a short path
-        ray.init(
-            num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False, _temp_dir=folder
-        )
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(log_to_driver=False)
+        else:
+            memory = 200 * 2**20
+            ray.init(
+                num_cpus=2, include_dashboard=False, object_store_memory=memory, log_to_driver=False, _temp_dir=folder
+            )
         yield
         ray.shutdown()
 

@@ -58,7 +58,7 @@ def mapper(settings: ClusterSettings, on_devices: bool = True) -> Mapper:
 
     Args:
         settings: The workers.
-        on_devices: Whether the function uses the workers' devices.
+        on_devices: Whether the function uses the workers' devices; without, each CPU of the cluster maps.
 
     Returns:
         A function of (function, items). For Ray Data both must be picklable, and items should be blocks of work that
@@ -77,15 +77,18 @@ def mapper(settings: ClusterSettings, on_devices: bool = True) -> Mapper:
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_options.preserve_order = True
         logging.getLogger("ray.data").setLevel(logging.WARNING)
+        cpus, gpus, size = 1, 0, int(ray.cluster_resources()["CPU"])
+        if on_devices:
+            cpus, gpus, size = settings.cpus_per_worker, settings.gpus_per_worker, settings.workers
         rows = data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=len(items))
         answers = rows.map_batches(
             _Applied,
             fn_constructor_args=[ray.put(function)],
             batch_size=1,
             batch_format="pandas",
-            compute=data.ActorPoolStrategy(min_size=1, max_size=min(settings.workers, len(items))),
-            num_cpus=settings.cpus_per_worker,
-            num_gpus=settings.gpus_per_worker if on_devices else 0,
+            compute=data.ActorPoolStrategy(min_size=1, max_size=min(size, len(items))),
+            num_cpus=cpus,
+            num_gpus=gpus,
         )
         for row in answers.iter_rows():
             answer = pickle.loads(row["answer"])

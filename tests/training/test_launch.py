@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 
 import numpy as np
@@ -12,7 +9,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
-from tests.conftest import PROJECT_ROOT
 from tests.training.conftest import Recorder, SquareLoss
 
 from kanji_diffusion.cluster import ClusterSettings
@@ -43,10 +39,10 @@ class Dying(DiffusionLoss):
         self.marker, self.step = marker, 33
 
     def __call__(self, unet, batch, random):
-        if dist.is_initialized() and dist.get_rank() == 1 and random.sample[0] // 8 == self.step:
-            if not self.marker.exists():
-                self.marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+        second = dist.is_initialized() and dist.get_rank() == 1
+        if second and random.sample[0] // 8 == self.step and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(unet, batch, random)
 
 

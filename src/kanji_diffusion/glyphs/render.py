@@ -21,6 +21,7 @@ from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
 from kanji_diffusion.settings_model import Settings
 
 _BLOCK_PIXELS = 512 * 64**2
+_TASKS_PER_CALL = 16  # of blocks that go to another machine together
 _IN_PROCESS_PIXELS = 4096 * 64**2  # below this, starting children costs more than they save
 
 
@@ -46,6 +47,7 @@ def render_glyphs(
     folder: Path,
     settings: RenderSettings,
     on_progress: Callable[[int, int], None] | None = None,
+    spread: Callable[..., Iterator[list[Reply]]] | None = None,
 ) -> pd.DataFrame:
     """Draw every glyph that passed the audit.
 
@@ -59,6 +61,7 @@ def render_glyphs(
         folder: The font folder.
         settings: Size, views and augmentation.
         on_progress: Called with the pictures done and the pictures in all.
+        spread: Does what `map` does on other machines; None draws on this one.
 
     Returns:
         One row per face, character and view, sorted by them: glyph_id (unique), character, code_point,
@@ -79,7 +82,7 @@ def render_glyphs(
     header = pgm_header(settings.size)
     step = settings.size**2
     images: list[dict[str, Any]] = []
-    for block, reply in zip(blocks, _draw(tasks, total, settings), strict=True):
+    for block, reply in zip(blocks, _draw(tasks, total, settings, spread), strict=True):
         if reply.failure:
             raise KanjiDiffusionError(
                 f"Face {block['face_id'].iloc[0]} can no longer be drawn ({reply.failure}): fix or remove "
@@ -178,7 +181,17 @@ def _drawing_task(block: pd.DataFrame, folder: Path, settings: RenderSettings) -
     }
 
 
-def _draw(tasks: list[dict[str, Any]], total: int, settings: RenderSettings) -> Iterator[Reply]:
+def _draw(
+    tasks: list[dict[str, Any]],
+    total: int,
+    settings: RenderSettings,
+    spread: Callable[..., Iterator[list[Reply]]] | None,
+) -> Iterator[Reply]:
+    if spread:
+        calls = [tasks[first : first + _TASKS_PER_CALL] for first in range(0, len(tasks), _TASKS_PER_CALL)]
+        for replies in spread(_draw_with_one_child, calls):
+            yield from replies
+        return
     workers = settings.workers or usable_cores()
     if settings.workers is None and total * settings.size**2 < _IN_PROCESS_PIXELS:
         workers = 1
@@ -190,6 +203,10 @@ def _draw(tasks: list[dict[str, Any]], total: int, settings: RenderSettings) -> 
             yield Reply(*draw_block(**task))
         except OSError as error:
             yield Reply(failure=str(error))
+
+
+def _draw_with_one_child(tasks: list[dict[str, Any]]) -> list[Reply]:
+    return list(run_tasks(draw_block, tasks, 1, Limits()))
 
 
 def _glyph_table(glyphs: pd.DataFrame, images: list[dict[str, Any]], views: int) -> pd.DataFrame:

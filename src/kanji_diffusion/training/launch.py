@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import mmap
 import pickle
 import tempfile
@@ -37,6 +38,7 @@ from kanji_diffusion.training.workers import Workers
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_FAIL_TOGETHER = 20.0
 
 
 def train(
@@ -112,6 +114,9 @@ class _Post:
     def fail(self, rank: int, failure: KanjiDiffusionError) -> None:
         self._failures[rank] = failure
 
+    def failures(self) -> int:
+        return len(self._failures)
+
     def failure(self) -> KanjiDiffusionError | None:
         """The reason why training has ended, in the words of the first worker."""
         return self._failures[min(self._failures)] if self._failures else None
@@ -152,7 +157,7 @@ class _Driver:
             self.progress.__exit__(None, None, None)
         if isinstance(outcome[0], Exception):
             raise self._reason(outcome[0], folder)
-        return outcome[0].return_value
+        return {key: torch.tensor(value) for key, value in outcome[0].return_value.items()}
 
     def _listen(self) -> None:
         for kind, content in self.ray.get(self.post.collect.remote()):
@@ -214,12 +219,18 @@ def _trainer(parcel: dict[str, Any], cluster: ClusterSettings, name: str, storag
             resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),
         ),
         run_config=RunConfig(
-            name=name, storage_path=storage, failure_config=FailureConfig(max_failures=cluster.max_failures)
+            name=name,
+            storage_path=storage,
+            failure_config=FailureConfig(
+                max_failures=cluster.max_failures,
+                # Tries of a minute each to find room again after a machine was lost.
+                controller_failure_limit=math.ceil(cluster.wait_seconds / 60),
+            ),
         ),
     )
 
 
-def _work(parcel: dict[str, Any]) -> dict[str, torch.Tensor] | None:
+def _work(parcel: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """One worker's part; the first returns the averaged weights."""
     import ray
     import ray.train
@@ -233,10 +244,24 @@ def _work(parcel: dict[str, Any]) -> dict[str, torch.Tensor] | None:
     try:
         trained = _run(parcel, workers).train()
     except KanjiDiffusionError as failure:
-        # All workers fail together (see `loop`), so that none is left waiting: to Ray this is a good end.
         ray.get(post.fail.remote(workers.rank, failure))
+        if not _all_failed(post, workers.size):
+            raise
         return None
-    return trained.state_dict() if workers.rank == 0 else None
+    # Ray Train brings no tensors back.
+    return {key: value.numpy() for key, value in trained.state_dict().items()} if workers.rank == 0 else None
+
+
+def _all_failed(post: Any, size: int) -> bool:
+    """Whether the other workers fail as well, which to Ray is a good end; else they wait for this one for ever."""
+    import ray
+
+    end = time.monotonic() + _SECONDS_TO_FAIL_TOGETHER
+    while ray.get(post.failures.remote()) < size:
+        if time.monotonic() > end:
+            return False
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return True
 
 
 def _run(parcel: dict[str, Any], workers: Workers) -> loop.Run:

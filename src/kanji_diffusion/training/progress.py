@@ -52,7 +52,7 @@ class Progress:
             self._bar.update(units)
             return
         now = time.monotonic()
-        if now - self._told >= _SECONDS_BETWEEN_LINES:
+        if now - self._told >= _SECONDS_BETWEEN_LINES and self._done > self._first:
             self._told = now
             rate = (self._done - self._first) / (now - self._began)
             left = _clock((self.total - self._done) / rate)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import matplotlib.figure
 import numpy as np
 import pandas as pd
+import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import Field
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import score_samples, summarise
@@ -39,6 +42,7 @@ def draw_samples(
     captions: pd.DataFrame,
     settings: EvaluationSettings,
     sampling: SamplingSettings,
+    cluster: ClusterSettings,
 ) -> pd.DataFrame:
     """One picture for each character and style, from its long caption and a seed of its own."""
     long = captions[captions["form"] == "long"]
@@ -57,12 +61,34 @@ def draw_samples(
     wanted = long[long["character"].isin(chosen)].sort_values(["style", "caption_id"], ignore_index=True)
     wanted = wanted.merge(characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left")
     seeds = [settings.seed + number for number in range(len(wanted))]
-    with Progress("sampling", len(wanted), unit="picture") as progress:
-        pictures = draw(model, wanted["text"].tolist(), seeds, sampling, progress.advance)
+    pictures = _draw_in_blocks(model, wanted["text"].tolist(), seeds, sampling, cluster)
     samples = wanted.rename(columns={"text": "prompt"})[
         ["character", "style", "prompt", "stroke_count", "grade", "frequency"]
     ]
     return samples.assign(seed=seeds, image=pd.Series(encode_images(pictures)))
+
+
+def _draw_in_blocks(
+    model: StableDiffusionPipeline,
+    prompts: list[str],
+    seeds: list[int],
+    sampling: SamplingSettings,
+    cluster: ClusterSettings,
+) -> np.ndarray:
+    size = sampling.batch_size
+    blocks = [(prompts[first : first + size], seeds[first : first + size]) for first in range(0, len(prompts), size)]
+    pictures = []
+    with Progress("sampling", len(prompts), unit="picture") as progress:
+        for part in mapper(cluster)(partial(_draw_block, model, sampling), blocks):
+            pictures.append(part)
+            progress.advance(len(part))
+    return np.concatenate(pictures)
+
+
+def _draw_block(
+    model: StableDiffusionPipeline, sampling: SamplingSettings, block: tuple[list[str], list[int]]
+) -> np.ndarray:
+    return draw(model.to("cuda") if torch.cuda.is_available() else model, *block, sampling)
 
 
 def judge_samples(

@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.draw_samples,
-                ["text_to_kanji", "characters", "captions", "params:evaluation", "params:sampling"],
+                ["text_to_kanji", "characters", "captions", "params:evaluation", "params:sampling", "params:cluster"],
                 "samples",
                 name="draw_samples",
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.evaluation.report import score_histograms, sheet
 from kanji_diffusion.glyphs.captions import caption_rows
@@ -21,6 +23,7 @@ from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.tracker import Tracker
 
 _EXTREMES = 40
+_SCORED_AT_ONCE = 1024
 
 
 def train_recogniser(
@@ -108,7 +111,11 @@ def train_aesthetic_head(
 
 
 def score_glyphs(
-    glyphs: pd.DataFrame, captions: pd.DataFrame, scorer: clip.ClipScorer, head: aesthetics.AestheticHead
+    glyphs: pd.DataFrame,
+    captions: pd.DataFrame,
+    scorer: clip.ClipScorer,
+    head: aesthetics.AestheticHead,
+    cluster: ClusterSettings,
 ) -> pd.DataFrame:
     """Scores and ink measures of every glyph, and its long caption."""
     long = captions.loc[captions["form"] == "long", ["character", "style", "text"]]
@@ -116,11 +123,24 @@ def score_glyphs(
     images = decode_images(glyphs)
     # A style with held-out faces alone has no captions.
     scored = scored.rename(columns={"text": "caption"}).fillna({"caption": ""})
-    scored = scored.assign(
-        clip_score=scorer.scores(images, scored["caption"].tolist()),
-        aesthetic_score=head.scores(scorer.stage_statistics(images)),
-    )
-    return pd.concat([scored, ink.ink_measures(images)], axis=1)
+    distinct, numbers = np.unique(scored["caption"].tolist(), return_inverse=True)
+    wanted = scorer.text_features(distinct.tolist())[numbers]
+    blocks = [
+        (images[first : first + _SCORED_AT_ONCE], wanted[first : first + _SCORED_AT_ONCE])
+        for first in range(0, len(images), _SCORED_AT_ONCE)
+    ]
+    measures = mapper(cluster, on_devices=False)(partial(_measure, scorer, head), blocks)
+    return pd.concat([scored, pd.concat(measures, ignore_index=True)], axis=1)
+
+
+def _measure(
+    scorer: clip.ClipScorer, head: aesthetics.AestheticHead, block: tuple[np.ndarray, np.ndarray]
+) -> pd.DataFrame:
+    images, wanted = block
+    measures = ink.ink_measures(images)
+    measures.insert(0, "clip_score", (scorer.image_features(images) * wanted).sum(axis=1))
+    measures.insert(1, "aesthetic_score", head.scores(scorer.stage_statistics(images)))
+    return measures
 
 
 def select_glyphs(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 from kanji_diffusion.training.progress import Progress
 
@@ -40,6 +41,7 @@ def draw_glyphs(
     audit: pd.DataFrame,
     settings: render.RenderSettings,
     parts: split.SplitSettings,
+    cluster: ClusterSettings,
 ) -> tuple[pd.DataFrame, Image.Image]:
     """The glyph table with its split, and a sheet of it."""
     known = fonts.usable_faces(faces)["face_id"].isin(audit["face_id"]).sum() * len(characters) * settings.views
@@ -51,7 +53,8 @@ def draw_glyphs(
             progress.advance(done - drawn)
             drawn = done
 
-        glyphs = render.render_glyphs(faces, characters, audit, font_folder, settings, advance)
+        spread = mapper(cluster, on_devices=False) if cluster.workers > 1 else None
+        glyphs = render.render_glyphs(faces, characters, audit, font_folder, settings, advance, spread)
     return split.split_glyphs(glyphs, characters, parts), render.glyph_sheet(glyphs)
 
 

@@ -27,7 +27,15 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.draw_glyphs,
-                ["font_folder", "faces", "characters", "glyph_audit", "params:render", "params:split"],
+                [
+                    "font_folder",
+                    "faces",
+                    "characters",
+                    "glyph_audit",
+                    "params:render",
+                    "params:split",
+                    "params:cluster",
+                ],
                 ["glyphs", "glyph_sheet"],
                 name="draw_glyphs",
             ),

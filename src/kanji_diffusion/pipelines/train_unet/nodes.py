@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore
@@ -29,7 +30,8 @@ from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.launch import train
+from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.progress import Progress
 from kanji_diffusion.training.tracker import Tracker
 
@@ -108,6 +110,7 @@ def train_stage(
     schedule: ScheduleSettings,
     loss: DiffusionLossSettings,
     dropout: CaptionDropoutSettings,
+    cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
 ) -> UNet2DConditionModel:
@@ -130,6 +133,7 @@ def train_stage(
         LatentStore(latents, states, rows, dropout.rate),
         stage.training,
         name=name,
+        cluster=cluster,
         checkpoints=checkpoints,
         tracker=tracker,
         sheet=draw,

@@ -50,7 +50,7 @@ def _stage(name: str, start: str) -> Pipeline:
         "recogniser",
         "tracker",
     }
-    parameters = {"params:schedule", "params:diffusion_loss", "params:caption_dropout"}
+    parameters = {"params:schedule", "params:diffusion_loss", "params:caption_dropout", "params:cluster"}
     return Pipeline(
         [
             Node(
@@ -73,6 +73,7 @@ def _stage(name: str, start: str) -> Pipeline:
                     "schedule": "params:schedule",
                     "loss": "params:diffusion_loss",
                     "dropout": "params:caption_dropout",
+                    "cluster": "params:cluster",
                     "tracker": "tracker",
                     "checkpoints": "checkpoints",
                 },

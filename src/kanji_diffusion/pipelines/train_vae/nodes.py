@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, trainable
@@ -21,7 +22,8 @@ from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
 from kanji_diffusion.training.hardware import choose_device
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.launch import train
+from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 _WORST = 48
@@ -35,6 +37,7 @@ def train_vae(
     loss: VAELossSettings,
     training: TrainingSettings,
     crop: int,
+    cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
 ) -> AutoencoderKL:
@@ -52,6 +55,7 @@ def train_vae(
             CropStore(images, crop),
             training,
             name="vae",
+            cluster=cluster,
             checkpoints=checkpoints,
             tracker=tracker,
         )

@@ -21,6 +21,7 @@ def create_pipeline() -> Pipeline:
                     "loss": "params:vae.loss",
                     "training": "params:vae.training",
                     "crop": "params:vae.crop",
+                    "cluster": "params:cluster",
                     "tracker": "tracker",
                     "checkpoints": "checkpoints",
                 },
