@@ -209,6 +209,11 @@ def _trainer(parcel: dict[str, Any], cluster: ClusterSettings, name: str, storag
     from ray.train.torch import TorchConfig, TorchTrainer
 
     gpus = cluster.gpus_per_worker
+    # The second are tries of a minute each to find room again after a machine was lost.
+    limits: dict[str, Any] = {
+        "max_failures": cluster.max_failures,
+        "controller_failure_limit": math.ceil(cluster.wait_seconds / 60),
+    }
     return TorchTrainer(
         cast(Any, _work),
         train_loop_config=parcel,
@@ -218,15 +223,7 @@ def _trainer(parcel: dict[str, Any], cluster: ClusterSettings, name: str, storag
             use_gpu=bool(gpus),
             resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": gpus} if gpus else {}),
         ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=storage,
-            failure_config=FailureConfig(
-                max_failures=cluster.max_failures,
-                # Tries of a minute each to find room again after a machine was lost.
-                controller_failure_limit=math.ceil(cluster.wait_seconds / 60),
-            ),
-        ),
+        run_config=RunConfig(name=name, storage_path=storage, failure_config=FailureConfig(**limits)),
     )
 
 
