@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
@@ -107,18 +108,19 @@ def train_all(inputs: Path, folder: Path) -> None:
     vae = vae_nodes.train_vae(
         glyphs,
         glyphs,
+        None,
         vaes.VAESettings(channels=(8, 16), groups=8),
-        vaes.VAELossSettings(),
+        vae_nodes.VAELossSettings(),
         training,
         16,
+        ClusterSettings(),
         tracker,
         checkpoints,
     )
     gate = {"vae": tensors_fingerprint(vae.state_dict())}
     schedule = ScheduleSettings()
-    unet = unet_nodes.initialise_unet(
-        vae, states, UNetSettings(channels=(16, 32), cross_attention=(False, True), groups=8, heads=2), schedule
-    )
+    architecture = UNetSettings(channels=(16, 32), cross_attention=(False, True), groups=8, heads=2)
+    unet = unet_nodes.initialise_unet(vae, states, architecture, schedule, folder)
     for resolution in (16, 32):
         stage = unet_nodes.StageSettings(
             resolution=resolution,
@@ -140,6 +142,7 @@ def train_all(inputs: Path, folder: Path) -> None:
             schedule=schedule,
             loss=DiffusionLossSettings(),
             dropout=CaptionDropoutSettings(),
+            cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=checkpoints,
         )

@@ -51,7 +51,7 @@ def train_vae(
     if settings.fine_tune or not pretrained:
         train(
             module,
-            VAELoss(loss, training.batch_size, clip_model.model.visual),
+            VAELoss(loss, training.batch_size, clip_model.model.visual if loss.perceptual else None),
             CropStore(images, crop),
             training,
             name="vae",
