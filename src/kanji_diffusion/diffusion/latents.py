@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,11 +22,21 @@ class CaptionDropoutSettings(Settings):
     rate: float = Field(0.1, ge=0, le=1)
 
 
+def read_only_tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor on the memory of `array`, which may be a memory-mapped file; only what is read is loaded.
+
+    Torch knows no read-only tensors and warns of each: whoever asks for one here must not write to it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
 class LatentStore:
     """Latents with, at each read, one of their captions or the empty one.
 
     Args:
-        latents: `mean` and `std`, float `[N, C, h, w]`.
+        latents: `mean` and `std`, float `[N, C, h, w]`, memory-mapped or not; nothing is copied but what is read.
         states: Caption states `[M, L, D]`; entry 0 is the empty caption.
         captions: int64 `[N, K]`, the captions of each latent as rows of `states`; rows with fewer are padded by -1.
         dropout: Share of reads that see the empty caption.
@@ -35,11 +46,7 @@ class LatentStore:
         self, latents: Mapping[str, np.ndarray], states: np.ndarray, captions: np.ndarray, dropout: float
     ) -> None:
         self._arguments = dict(latents), states, captions, dropout
-        self.mean, self.std = (
-            torch.from_numpy(np.asarray(latents["mean"])),
-            torch.from_numpy(np.asarray(latents["std"])),
-        )
-        self.states = torch.from_numpy(np.asarray(states))
+        self.mean, self.std, self.states = map(read_only_tensor, (latents["mean"], latents["std"], states))
         self.captions = torch.from_numpy(captions)
         self.choices = (self.captions >= 0).sum(dim=1)
         self.dropout = dropout
