@@ -1,10 +1,16 @@
 """Text encoders, bundled and from a folder, and what the stock pipeline makes of them."""
 
+import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from kanji_diffusion.diffusion import text
+from kanji_diffusion.diffusion.export import assemble
+from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
+from kanji_diffusion.diffusion.schedule import ScheduleSettings
+from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.errors import KanjiDiffusionError
 
 
@@ -31,17 +37,42 @@ def test_altered_bundled_weights_are_refused(monkeypatch):
         text.load_text_encoder(text.TextEncoderSettings())
 
 
-def test_a_clip_text_model_loads_from_a_folder_in_the_hubs_format(tmp_path):
-    letters = "abcdefghijklmnopqrstuvwxyz"
+@pytest.fixture
+def clip_folder(tmp_path):
+    """A small CLIP text model and its tokenizer in the hub's format."""
+    letters = "abcdefghijklmnopqrstuvwxyz()"
     names = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {name: number for number, name in enumerate(names)}
-    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(tmp_path)
+    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(tmp_path / "clip")
     end = len(names) - 1
     config = CLIPTextConfig(
         vocab_size=len(names), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         projection_dim=32, bos_token_id=end - 1, eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
-    CLIPTextModel(config).save_pretrained(tmp_path)
-    encoder = text.load_text_encoder(text.TextEncoderSettings(source=str(tmp_path), max_length=77))
+    torch.manual_seed(0)
+    CLIPTextModel(config).save_pretrained(tmp_path / "clip")
+    return str(tmp_path / "clip")
+
+
+def test_a_clip_text_model_loads_from_a_folder_in_the_hubs_format(clip_folder):
+    encoder = text.load_text_encoder(text.TextEncoderSettings(source=clip_folder, max_length=77))
     assert encoder.states(["water", "fire"]).shape == (2, 77, 32)
     assert encoder.width == 32
+
+
+def test_the_stock_pipeline_sees_a_clip_models_captions_as_training_does(model, clip_folder, tmp_path):
+    encoder = text.load_text_encoder(text.TextEncoderSettings(source=clip_folder, max_length=77))
+    unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, encoder.width)
+    ours = assemble(model.vae, unet.eval(), encoder, ScheduleSettings(), "ddim")
+    ours.save_pretrained(tmp_path / "model")
+    stock = DiffusionPipeline.from_pretrained(tmp_path / "model")
+    stock.set_progress_bar_config(disable=True)
+    captions = ["water (brush kanji)", "fire"]
+    theirs, empty = stock.encode_prompt(captions, "cpu", 1, do_classifier_free_guidance=True)
+    torch.testing.assert_close(encoder.states(captions), theirs)
+    torch.testing.assert_close(encoder.states([""]).expand_as(empty), empty)
+    drawn = draw(ours, captions, [4, 5], SamplingSettings(sampler="ddim", steps=4, guidance_scale=7.5))
+    for caption, seed, picture in zip(captions, (4, 5), drawn, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        image = stock(caption, num_inference_steps=4, guidance_scale=7.5, generator=generator).images[0]
+        assert np.abs(np.asarray(image).astype(int) - picture).max() <= 1

@@ -23,7 +23,7 @@ class GateSettings(Settings):
 
     stroke_overlap: float = Field(0.95, ge=0, le=1, description="At least: mean intersection over union of ink.")
     holes_agree: float = Field(0.97, ge=0, le=1, description="At least: share of glyphs that keep their holes.")
-    reading_loss: float = Field(0.01, ge=0, le=1, description="At most: reading score lost against the originals.")
+    reading_loss: float = Field(0.02, ge=0, le=1, description="At most: reading score lost against the originals.")
     style_tolerance: float | None = Field(
         0.05, ge=0, le=1, description="By how much one style alone may miss each of these; null judges no single style."
     )

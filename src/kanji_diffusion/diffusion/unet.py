@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Literal
@@ -75,7 +76,8 @@ def text_unet(settings: UNetSettings, latent_channels: int, latent_size: int, te
     """
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in settings.cross_attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(settings.cross_attention))
-    pooled = {"addition_embed_type": "text"} if settings.global_text else {}
+    # Diffusers pools the text with 64 heads, which not every width can be divided by.
+    pooled = {"addition_embed_type": "text", "addition_embed_type_num_heads": math.gcd(64, text_width)}
     return UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=latent_channels,
@@ -89,7 +91,7 @@ def text_unet(settings: UNetSettings, latent_channels: int, latent_size: int, te
         attention_head_dim=settings.heads,
         resnet_time_scale_shift=settings.time_modulation,
         norm_num_groups=settings.groups,
-        **pooled,
+        **(pooled if settings.global_text else {}),
     )
 
 
