@@ -14,7 +14,7 @@ from PIL import Image
 
 MADE = {
     "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet"],
-    "03_primary": ["glyphs.parquet", "glyph_sheet.png", "captions.parquet"],
+    "03_primary": ["glyphs.arrow", "glyph_sheet.png", "captions.parquet"],
     "04_feature": ["glyph_scores.parquet"],
     "05_model_input": ["selected_glyphs.parquet", "caption_states", "small/latents", "large/latents"],
     "06_models": ["recogniser", "clip_model", "aesthetic_head", "vae", "small/unet", "large/unet", "text_to_kanji"],
@@ -62,8 +62,8 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
 
 
 def test_the_glyph_table_is_an_image_table_for_others(project, finished):
-    (version,) = versions(project, "03_primary/glyphs.parquet")[:1]
-    table = pd.read_parquet(project / f"data/test/03_primary/glyphs.parquet/{version}/glyphs.parquet")
+    (version,) = versions(project, "03_primary/glyphs.arrow")[:1]
+    table = pd.read_feather(project / f"data/test/03_primary/glyphs.arrow/{version}/glyphs.arrow")
     assert {"character", "code_point", "face_id", "style", "view", "split", "stroke_count", "image"} <= set(table)
     assert set(table["split"]) == {"train", "validation"}
     assert set(table["style"]) == {"gothic", "mincho", "brush", "handwritten"}

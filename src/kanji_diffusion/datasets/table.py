@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,47 +11,57 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from kedro_datasets._typing import TablePreview
+from pyarrow.dataset import dataset
 
 from kanji_diffusion.datasets.local import LocalDataset
+from kanji_diffusion.glyphs.pictures import IMAGE, PictureArray, PictureDtype
 
-# The arrow type of Hugging Face's `Image` feature, to the letter: anything else is not recognised as one.
-_IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 _FEATURES = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 # Small enough to be read one by one, large enough to compress well.
 _ROWS_PER_GROUP = 4096
 
 
 class TableDataset(LocalDataset[pd.DataFrame]):
-    """A pandas table kept as Parquet; the index is not kept.
+    """A pandas table kept as Parquet, or as Arrow if the file is named `.arrow`; the index is not kept.
 
-    A column named `image` of `{"bytes": ..., "path": ...}` becomes an image feature of Hugging Face
-    `datasets`, which decodes it without being told (`load_dataset("parquet", data_files=...)`).
+    Arrow is not compressed and is memory-mapped, so that a table of pictures opens at once, takes no memory for
+    pictures that nobody looks at, and is shared by all processes that read it.
+
+    A column named `image` of `{"bytes": ..., "path": ...}` comes back as a `PictureArray`, and is an image feature
+    of Hugging Face `datasets`, which decodes it without being told (`load_dataset("arrow", data_files=...)`).
     """
 
     def _read(self, path: Path) -> pd.DataFrame:
-        return pq.read_table(path, partitioning=None).to_pandas()
+        if path.suffix == ".arrow":
+            table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
+        else:
+            table = pq.read_table(path, partitioning=None)
+        if "image" not in table.column_names:
+            return table.to_pandas()
+        data = table.drop_columns("image").to_pandas()
+        data.insert(table.column_names.index("image"), "image", PictureArray(table["image"]))
+        return data
 
     def _write(self, data: pd.DataFrame, path: Path) -> None:
         table = pa.Table.from_pandas(data.drop(columns="image", errors="ignore"), preserve_index=False)
         if "image" in data:
-            table = table.add_column(data.columns.get_loc("image"), "image", _image_column(data["image"]))
+            images = pa.chunked_array(data["image"].astype(PictureDtype()).array.chunks(), IMAGE)
+            table = table.add_column(data.columns.get_loc("image"), "image", images)
             table = table.replace_schema_metadata({**table.schema.metadata, "huggingface": _FEATURES})
-        pq.write_table(table, path, compression="zstd", row_group_size=_ROWS_PER_GROUP)
+        if self._filepath.suffix == ".arrow":
+            with pa.ipc.new_file(path, table.schema) as file:
+                file.write_table(table)
+        else:
+            pq.write_table(table, path, compression="zstd", row_group_size=_ROWS_PER_GROUP)
 
     def preview(self, nrows: int = 20) -> TablePreview:
         """Give the first `nrows` rows to Kedro-Viz, without the pictures."""
-        with pq.ParquetFile(Path(self._get_load_path())) as file:
-            columns = [field.name for field in file.schema_arrow if not _is_picture(field.type)]
-            rows = next(file.iter_batches(nrows, columns=columns), pa.record_batch({})).to_pylist()
+        path = Path(self._get_load_path())
+        table = dataset(path, format="ipc" if path.suffix == ".arrow" else "parquet")
+        columns = [field.name for field in table.schema if not _is_picture(field.type)]
+        rows = table.head(nrows, columns=columns).to_pylist()
         data = [[_plain(row[column]) for column in columns] for row in rows]
         return TablePreview({"index": list(range(len(data))), "columns": columns, "data": data})
-
-
-def _image_column(images: pd.Series) -> pa.ChunkedArray:
-    # In chunks, because one arrow array of bytes ends at two gigabytes.
-    starts = range(0, len(images), _ROWS_PER_GROUP)
-    chunks = [pa.array(images.iloc[i : i + _ROWS_PER_GROUP].tolist(), _IMAGE) for i in starts]
-    return pa.chunked_array(chunks, _IMAGE)
 
 
 def _is_picture(kind: pa.DataType) -> bool:

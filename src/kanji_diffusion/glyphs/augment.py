@@ -1,4 +1,7 @@
-"""Small changes that keep a character what it is: rotation, shift, scale, shear and weight, never a flip."""
+"""Small changes that keep a character what it is: place, slant, weight, bent strokes, uneven ink; never a flip.
+
+This module imports little, because the child processes of `render` do.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,19 @@ import hashlib
 import math
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, model_validator
 
-from kanji_diffusion.settings_model import Settings
+if TYPE_CHECKING:
+    from kanji_diffusion.glyphs.render import AugmentSettings
 
 MARGIN = 1 / 64
 """Share of the square that stays paper along every edge."""
 
-
-class AugmentSettings(Settings):
-    """Ranges that each augmented view is drawn from, uniformly."""
-
-    rotation: float = Field(default=0.0, ge=0, le=20, description="Degrees to either side.")
-    shift: float = Field(default=0.0, ge=0, le=0.25, description="Share of the square, along each axis.")
-    scale: tuple[float, float] = Field(default=(1.0, 1.0), description="Smallest and largest factor.")
-    aspect: float = Field(default=0.0, ge=0, le=0.3, description="Relative change of width against height.")
-    shear: float = Field(default=0.0, ge=0, le=15, description="Degrees of slant to either side.")
-    weight: tuple[float, float] = Field(
-        default=(0.0, 0.0),
-        description="Stroke edges moved by this share of the square: negative thins, positive thickens.",
-    )
-
-    @model_validator(mode="after")
-    def _check_ranges(self) -> Self:
-        if not 0.5 <= self.scale[0] <= self.scale[1] <= 1.5:
-            raise ValueError(f"scale {self.scale} must be two growing factors between 0.5 and 1.5")
-        if not -MARGIN <= self.weight[0] <= self.weight[1] <= MARGIN:
-            raise ValueError(f"weight {self.weight} must be two growing shares between -1/64 and 1/64")
-        return self
+_BENDS = 4  # knots of the bending field along a side: neighbouring strokes bend together, and no stroke folds
+_OCTAVES = {6: 0.5, 24: 0.25, 96: 0.25}  # knots of a texture along a side, from clouds to grain, and their shares
 
 
 def augment_views(ink: Image.Image, size: int, settings: AugmentSettings, keys: Iterable[str]) -> list[Image.Image]:
@@ -65,9 +49,15 @@ def _augment_view(
     pixels: np.ndarray, outline: np.ndarray, size: int, settings: AugmentSettings, key: str
 ) -> Image.Image:
     symmetric = ((-half, half) for half in (settings.rotation, settings.shear, settings.aspect))
-    ranges = (*symmetric, settings.scale, *[(-settings.shift, settings.shift)] * 2, settings.weight)
-    angle, shear, aspect, scale, right, down, weight = (
-        low + (high - low) * part for (low, high), part in zip(ranges, _uniforms(key), strict=False)
+    ranges = (
+        *symmetric,
+        settings.scale,
+        *[(-settings.shift, settings.shift)] * 2,
+        settings.weight,
+        (0, settings.elastic),
+    )
+    angle, shear, aspect, scale, right, down, weight, bend = (
+        low + (high - low) * part for (low, high), part in zip(ranges, _uniforms(key), strict=True)
     )
     side = len(pixels)
     matrix = _linear_map(math.radians(angle), math.radians(shear), aspect, scale * size / side)
@@ -75,20 +65,66 @@ def _augment_view(
     # Half a pixel of the drawing is how far interpolation smears its edge.
     growth = (max(0, math.ceil(weight * side)) + 0.5) * np.abs(matrix).sum(axis=1)
     low, high = moved.min(axis=0) - growth, moved.max(axis=0) + growth
-    room = size * (1 - 2 * MARGIN)
+    room = size * (1 - 2 * MARGIN - 2 * bend)
     fit = min(1.0, room / max(high - low))
     matrix, low, high = matrix * fit, low * fit, high * fit
     target = np.array([0.5 + right, 0.5 + down]) * size
-    target = np.clip(target, size * MARGIN - low, size * (1 - MARGIN) - high)
+    target = np.clip(target, size * (MARGIN + bend) - low, size * (1 - MARGIN - bend) - high)
     (a, b), (c, d) = matrix.tolist()
     back = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
     offset = side / 2 - back @ target
-    return Image.fromarray(change_weight(pixels, weight * side)).transform(
-        (size, size),
-        Image.Transform.AFFINE,
-        (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1]),
-        Image.Resampling.BILINEAR,
-    )
+    ink = change_weight(pixels, weight * side)
+    if bend:
+        view = _bent(ink, back, offset, bend * size, size, key)
+    else:
+        view = Image.fromarray(ink).transform(
+            (size, size),
+            Image.Transform.AFFINE,
+            (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1]),
+            Image.Resampling.BILINEAR,
+        )
+    return _textured(view, settings, key)
+
+
+def _bent(ink: np.ndarray, back: np.ndarray, offset: np.ndarray, bend: float, size: int, key: str) -> Image.Image:
+    """Map the drawing onto the square, and move each point by up to `bend` pixels along a smooth random field.
+
+    After Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual
+    document analysis" (ICDAR 2003).
+    """
+    y, x = np.mgrid[:size, :size] + 0.5
+    x += bend * (2 * _field(f"{key}/bend x", _BENDS, size) - 1)
+    y += bend * (2 * _field(f"{key}/bend y", _BENDS, size) - 1)
+    return _bilinear(ink, back[0, 0] * x + back[0, 1] * y + offset[0], back[1, 0] * x + back[1, 1] * y + offset[1])
+
+
+def _bilinear(ink: np.ndarray, x: np.ndarray, y: np.ndarray) -> Image.Image:
+    """Read a drawing at points given in pixels from its corner; there is paper around it."""
+    height, width = ink.shape
+    padded = np.pad(ink, 1).astype(np.float32)
+    x, y = np.clip(x + 0.5, 0, width + 0.999), np.clip(y + 0.5, 0, height + 0.999)
+    column, row = x.astype(np.intp), y.astype(np.intp)
+    right, below = (x - column).astype(np.float32), (y - row).astype(np.float32)
+    corner = row * (width + 2) + column
+    flat = padded.ravel()
+    upper = flat[corner] + right * (flat[corner + 1] - flat[corner])
+    lower = flat[corner + width + 2] + right * (flat[corner + width + 3] - flat[corner + width + 2])
+    return Image.fromarray((upper + below * (lower - upper) + 0.5).astype(np.uint8))
+
+
+def _textured(view: Image.Image, settings: AugmentSettings, key: str) -> Image.Image:
+    """Let the ink run dry in places, and give the paper a shade."""
+    if not settings.ink_texture and not settings.paper_texture:
+        return view
+    ink_strength, paper_strength, *_ = _uniforms(f"{key}/texture")
+    ink = np.asarray(view, dtype=np.float32) / 255
+    if settings.ink_texture:
+        dry = np.clip(3 * _noise(f"{key}/ink", view.width) - 1.2, 0, 1)
+        ink *= 1 - settings.ink_texture * ink_strength * dry
+    if settings.paper_texture:
+        shade = np.clip(2 * _noise(f"{key}/paper", view.width) - 0.5, 0, 1)
+        ink += (1 - ink) * (settings.paper_texture * paper_strength * shade)
+    return Image.fromarray((255 * ink + 0.5).astype(np.uint8))
 
 
 def change_weight(ink: np.ndarray, pixels: float) -> np.ndarray:
@@ -146,3 +182,28 @@ def _uniforms(key: str) -> Iterator[float]:
     """Eight numbers in [0, 1) that depend on the key alone, the same on every platform."""
     digest = hashlib.blake2b(key.encode(), digest_size=64).digest()
     return (word / 2.0**64 for word in struct.unpack("<8Q", digest))
+
+
+def _field(key: str, knots: int, size: int) -> np.ndarray:
+    """A smooth random field over the square: uniform numbers at `knots` x `knots` places, cubic in between.
+
+    Returns:
+        float32 [size, size] in [0, 1], a function of the key alone, alike at every size.
+    """
+    values = Image.fromarray(_many_uniforms(key, knots**2).reshape(knots, knots))
+    return np.clip(np.asarray(values.resize((size, size), Image.Resampling.BICUBIC)), 0, 1)
+
+
+def _noise(key: str, size: int) -> np.ndarray:
+    """Clouds with grain in them, float32 [size, size] around 0.5, alike at every size."""
+    octaves = [share * _field(f"{key} {knots}", knots, size) for knots, share in _OCTAVES.items()]
+    return np.sum(octaves, axis=0)
+
+
+def _many_uniforms(key: str, count: int) -> np.ndarray:
+    """Numbers in [0, 1), float32 [count], that depend on the key alone, the same on every platform: SplitMix64."""
+    start = np.frombuffer(hashlib.blake2b(key.encode(), digest_size=8).digest(), dtype="<u8")
+    x = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)

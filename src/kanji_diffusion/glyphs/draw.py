@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
-from kanji_diffusion.glyphs.augment import MARGIN, AugmentSettings, augment_views
+from kanji_diffusion.glyphs.augment import MARGIN, augment_views
 
 _SMALLEST_DRAWING = 64  # at fewer pixels hinting drops whole strokes of thin faces: 王 turns into 土
 
@@ -35,6 +36,27 @@ def open_font(path: str, face_index: int, em: float) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, em, index=face_index, layout_engine=ImageFont.Layout.BASIC)
 
 
+def pgm_header(size: int) -> bytes:
+    """The header of a binary PGM file of `size` x `size` pixels; the pixels follow as they are."""
+    return b"P5\n%d %d\n255\n" % (size, size)
+
+
+def pgm_files(pixels: np.ndarray) -> np.ndarray:
+    """Put the header of a binary PGM file before each picture.
+
+    Args:
+        pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
+
+    Returns:
+        uint8 [N, bytes of a file].
+    """
+    header = np.frombuffer(pgm_header(pixels.shape[-1]), dtype=np.uint8)
+    files = np.empty((len(pixels), len(header) + pixels.shape[-1] ** 2), dtype=np.uint8)
+    files[:, : len(header)] = header
+    files[:, len(header) :] = pixels.reshape(len(pixels), -1)
+    return files
+
+
 def ink_of(font: ImageFont.FreeTypeFont, character: str) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """Draw a character with its origin on a pixel corner.
 
@@ -42,11 +64,13 @@ def ink_of(font: ImageFont.FreeTypeFont, character: str) -> tuple[Image.Image, t
         The ink cut out along its box (mode "L", 255 = ink), and the box (left, top, right, bottom) in pixels
         from the origin; an empty box when nothing was drawn.
     """
-    em = round(font.size)
-    canvas = Image.new("L", (4 * em, 4 * em))
-    ImageDraw.Draw(canvas).text((em, 2 * em), character, fill=255, font=font, anchor="ls")
-    box = canvas.getbbox() or (em, 2 * em, em, 2 * em)
-    return canvas.crop(box), (box[0] - em, box[1] - 2 * em, box[2] - em, box[3] - 2 * em)
+    mask, (left, top) = font.getmask2(character, "L", anchor="ls")
+    drawn = Image.new("L", mask.size)
+    drawn.im.paste(255, (0, 0, *mask.size), mask)
+    box = drawn.getbbox()
+    if box is None:
+        return Image.new("L", (0, 0)), (0, 0, 0, 0)
+    return drawn.crop(box), (left + box[0], top + box[1], left + box[2], top + box[3])
 
 
 def draw_block(
@@ -74,9 +98,10 @@ def draw_block(
         augment: Fields of `AugmentSettings`.
 
     Returns:
-        None, and the uint8 pixels [characters, views, size, size], 0 = ink, 255 = paper.
+        None, and a binary PGM file for each character and view, 0 = ink, 255 = paper.
     """
-    face_placement, settings = Placement(**placement), AugmentSettings(**augment)
+    face_placement = Placement(**placement)
+    settings: Any = SimpleNamespace(**augment)  # the model is checked already, and pydantic is slow to import
     strip = Image.new("L", (size, size * views * len(characters)))
     top = 0
     for key, character in zip(glyph_keys, characters, strict=True):
@@ -89,7 +114,7 @@ def draw_block(
         for picture in pictures:
             strip.paste(picture, (0, top))
             top += size
-    return None, np.bitwise_not(np.asarray(strip)).tobytes()
+    return None, pgm_files(np.bitwise_not(np.asarray(strip)).reshape(-1, size, size)).tobytes()
 
 
 def draw_glyph(path: str, face_index: int, placement: Placement, character: str, size: int, fill: float) -> Image.Image:
@@ -111,14 +136,20 @@ def draw_glyph(path: str, face_index: int, placement: Placement, character: str,
         factor = math.ceil(_SMALLEST_DRAWING / size)
         return draw_glyph(path, face_index, placement, character, factor * size, fill).reduce(factor)
     em = fill * size / placement.extent
-    corner = (size / 2 - placement.centre_x * em, size / 2 - placement.centre_y * em)
+    (part_x, whole_x), (part_y, whole_y) = (
+        math.modf(size / 2 - centre * em) for centre in (placement.centre_x, placement.centre_y)
+    )
+    # `ImageDraw.text` takes half as long again for the same pixels.
+    mask, offset = open_font(path, face_index, em).getmask2(character, "L", anchor="ls", start=(part_x, part_y))
+    left, top = int(whole_x) + offset[0], int(whole_y) + offset[1]
+    box = (left, top, left + mask.size[0], top + mask.size[1])
     picture = Image.new("L", (size, size))
-    ImageDraw.Draw(picture).text(corner, character, fill=255, font=open_font(path, face_index, em), anchor="ls")
-    box = picture.getbbox()
+    picture.im.paste(255, box, mask)
     margin = round(MARGIN * size)
-    if box and min(box[:2]) >= margin and max(box[2:]) <= size - margin:
-        return picture
-    return _draw_fitted(path, face_index, character, em, corner, size)
+    for ink_box in (box, picture.getbbox()):  # the mask spans the advance too, so that it may be wider than the ink
+        if ink_box and min(ink_box) >= margin and max(ink_box) <= size - margin:
+            return picture
+    return _draw_fitted(path, face_index, character, em, (whole_x + part_x, whole_y + part_y), size)
 
 
 def _draw_fitted(

@@ -6,23 +6,53 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.augment import AugmentSettings
-from kanji_diffusion.glyphs.draw import draw_block
+from kanji_diffusion.glyphs.augment import MARGIN
+from kanji_diffusion.glyphs.draw import draw_block, pgm_header
 from kanji_diffusion.glyphs.fonts import usable_faces
+from kanji_diffusion.glyphs.pictures import PictureArray, PictureDtype
 from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
 from kanji_diffusion.settings_model import Settings
 
 _BLOCK_PIXELS = 512 * 64**2
 _TASKS_PER_CALL = 16  # of blocks that go to another machine together
 _IN_PROCESS_PIXELS = 4096 * 64**2  # below this, starting children costs more than they save
+
+
+class AugmentSettings(Settings):
+    """Ranges that each augmented view is drawn from, uniformly."""
+
+    rotation: float = Field(default=0.0, ge=0, le=20, description="Degrees to either side.")
+    shift: float = Field(default=0.0, ge=0, le=0.25, description="Share of the square, along each axis.")
+    scale: tuple[float, float] = Field(default=(1.0, 1.0), description="Smallest and largest factor.")
+    aspect: float = Field(default=0.0, ge=0, le=0.3, description="Relative change of width against height.")
+    shear: float = Field(default=0.0, ge=0, le=15, description="Degrees of slant to either side.")
+    weight: tuple[float, float] = Field(
+        default=(0.0, 0.0),
+        description="Stroke edges moved by this share of the square: negative thins, positive thickens.",
+    )
+    elastic: float = Field(default=0.0, ge=0, le=0.04, description="Strokes bent by up to this share of the square.")
+    ink_texture: float = Field(
+        default=0.0, ge=0, le=0.5, description="Up to this share of the ink is missing where the brush is driest."
+    )
+    paper_texture: float = Field(
+        default=0.0, ge=0, le=0.4, description="Up to this share of full ink is the shade of the paper."
+    )
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        if not 0.5 <= self.scale[0] <= self.scale[1] <= 1.5:
+            raise ValueError(f"scale {self.scale} must be two growing factors between 0.5 and 1.5")
+        if not -MARGIN <= self.weight[0] <= self.weight[1] <= MARGIN:
+            raise ValueError(f"weight {self.weight} must be two growing shares between -1/64 and 1/64")
+        return self
 
 
 class RenderSettings(Settings):
@@ -79,29 +109,27 @@ def render_glyphs(
     blocks = list(_blocks(glyphs, settings))
     tasks = [_drawing_task(block, folder, settings) for block in blocks]
     total = len(glyphs) * settings.views
-    header = pgm_header(settings.size)
-    step = settings.size**2
-    images: list[dict[str, Any]] = []
+    length = len(pgm_header(settings.size)) + settings.size**2
+    drawn = 0
+    files: list[bytes] = []
     for block, reply in zip(blocks, _draw(tasks, total, settings, spread), strict=True):
         if reply.failure:
             raise KanjiDiffusionError(
                 f"Face {block['face_id'].iloc[0]} can no longer be drawn ({reply.failure}): fix or remove "
                 "its file, and list the faces anew."
             )
-        pixels = reply.blob
-        images += [
-            {"bytes": header + pixels[start : start + step], "path": None} for start in range(0, len(pixels), step)
-        ]
+        files.append(reply.blob)
+        drawn += len(block) * settings.views
         if on_progress:
-            on_progress(len(images), total)
-    return _glyph_table(glyphs, images, settings.views)
+            on_progress(drawn, total)
+    return _glyph_table(glyphs, PictureArray.from_files(files, length), settings.views)
 
 
 def decode_images(glyphs: pd.DataFrame) -> np.ndarray:
     """Read the pixels of a glyph table.
 
     Args:
-        glyphs: Rows with image, as `render_glyphs` made them, all of one size.
+        glyphs: Rows with image, all of one size: as `render_glyphs` made them, or as pandas reads a saved table.
 
     Returns:
         uint8 [N, H, W], 0 = ink, 255 = paper.
@@ -109,18 +137,21 @@ def decode_images(glyphs: pd.DataFrame) -> np.ndarray:
     Raises:
         KanjiDiffusionError: The pictures differ in size or are not those that `render_glyphs` made.
     """
-    files = [image["bytes"] for image in glyphs["image"]]
-    if not files:
-        return np.empty((0, 0, 0), dtype=np.uint8)
-    fields = files[0][:24].split()
-    size = int(fields[1]) if fields[:1] == [b"P5"] else 0
-    header = pgm_header(size)
-    if any(len(file) != len(header) + size**2 or not file.startswith(header) for file in files):
-        raise KanjiDiffusionError("The glyph pictures are not square PGM files of one size: render the glyphs anew.")
-    pixels = np.empty((len(files), size, size), dtype=np.uint8)
-    for row, file in zip(pixels.reshape(len(files), -1), files, strict=True):
-        row[:] = np.frombuffer(file, dtype=np.uint8, offset=len(header))
-    return pixels
+    pictures = glyphs["image"].astype(PictureDtype()).array
+    assert isinstance(pictures, PictureArray)
+    return pictures.pixels()
+
+
+def encode_images(pixels: np.ndarray) -> PictureArray:
+    """Make the column `image` of a table.
+
+    Args:
+        pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
+
+    Returns:
+        N binary PGM files, which `decode_images` reads.
+    """
+    return PictureArray.from_pixels(pixels)
 
 
 def glyph_sheet(glyphs: pd.DataFrame, columns: int = 20, view: int = 0) -> Image.Image:
@@ -152,11 +183,6 @@ def glyph_sheet(glyphs: pd.DataFrame, columns: int = 20, view: int = 0) -> Image
         corner = (label_width + size * chosen.index(character), size * faces.index(face))
         sheet.paste(Image.fromarray(picture), corner)
     return sheet
-
-
-def pgm_header(size: int) -> bytes:
-    """The header of a binary PGM file of `size` x `size` pixels; the pixels follow as they are."""
-    return b"P5\n%d %d\n255\n" % (size, size)
 
 
 def _blocks(glyphs: pd.DataFrame, settings: RenderSettings) -> Iterator[pd.DataFrame]:
@@ -209,26 +235,13 @@ def _draw_with_one_child(tasks: list[dict[str, Any]]) -> list[Reply]:
     return list(run_tasks(draw_block, tasks, 1, Limits()))
 
 
-def _glyph_table(glyphs: pd.DataFrame, images: list[dict[str, Any]], views: int) -> pd.DataFrame:
+def _glyph_table(glyphs: pd.DataFrame, images: PictureArray, views: int) -> pd.DataFrame:
     rows = glyphs.loc[glyphs.index.repeat(views)].reset_index(drop=True)
     rows["view"] = np.tile(np.arange(views), len(glyphs))
     rows["glyph_id"] = [
         f"{face_id}.{code_point:04x}.{view}"
         for face_id, code_point, view in zip(rows["face_id"], rows["code_point"], rows["view"], strict=True)
     ]
-    rows["image"] = pd.Series(images, dtype=object)
+    rows["image"] = images
     columns = "glyph_id character code_point face_id style held_out view stroke_count grade frequency image"
     return rows[columns.split()]
-
-
-def encode_images(pixels: np.ndarray) -> list[dict[str, Any]]:
-    """Make the column `image` of a table.
-
-    Args:
-        pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
-
-    Returns:
-        N times {"bytes": a binary PGM file, "path": None}, which `decode_images` reads.
-    """
-    header = pgm_header(pixels.shape[-1])
-    return [{"bytes": header + picture.tobytes(), "path": None} for picture in pixels]

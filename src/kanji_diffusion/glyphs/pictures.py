@@ -1,0 +1,191 @@
+"""The column of pictures of a table: row numbers into an Arrow table, whose pictures are read when asked for."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
+from pandas.api.indexers import check_array_indexer
+
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.glyphs.draw import pgm_files, pgm_header
+
+IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+"""The arrow type of Hugging Face's `Image` feature, to the letter: anything else is not recognised as one."""
+
+_ROWS_PER_CHUNK = 512  # an arrow array of bytes ends at two gigabytes, and chunks are copied one at a time
+
+
+@register_extension_dtype
+class PictureDtype(ExtensionDtype):
+    """The pandas type of `PictureArray`."""
+
+    name = "picture"
+    type = dict
+    na_value = None
+
+    @classmethod
+    def construct_array_type(cls) -> builtins.type[PictureArray]:
+        """Tell pandas which array has this type."""
+        return PictureArray
+
+    def __from_arrow__(self, stored: pa.Array | pa.ChunkedArray) -> PictureArray:
+        return PictureArray(stored if isinstance(stored, pa.ChunkedArray) else pa.chunked_array([stored], IMAGE))
+
+
+class PictureArray(ExtensionArray):
+    """A pandas column of `{"bytes": a file, "path": None}` that is selected, sorted and joined without being read.
+
+    A column of Python objects holds every picture, and pandas' own arrow column copies all of them at each
+    selection. This one moves row numbers; `pixels` copies what is asked for out of the memory-mapped table.
+
+    Args:
+        stored: Pictures of the arrow type `IMAGE`.
+        rows: Which of them, in order, int64, -1 for none; all of them by default.
+    """
+
+    def __init__(self, stored: pa.ChunkedArray, rows: np.ndarray | None = None) -> None:
+        self._stored = stored
+        self._rows = np.where(stored.is_valid(), np.arange(len(stored)), -1) if rows is None else rows
+
+    @classmethod
+    def from_files(cls, blobs: Iterable[bytes | np.ndarray], length: int) -> Self:
+        """Wrap files of equal length without copying them.
+
+        Args:
+            blobs: Whole files one after the other, below two gigabytes each.
+            length: Bytes of one file.
+        """
+        return cls(pa.chunked_array([_files_chunk(pa.py_buffer(blob), length) for blob in blobs], IMAGE))
+
+    @classmethod
+    def from_pixels(cls, pixels: np.ndarray) -> Self:
+        """Make binary PGM files.
+
+        Args:
+            pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
+        """
+        length = len(pgm_header(pixels.shape[-1])) + pixels.shape[-1] ** 2
+        starts = range(0, len(pixels), _ROWS_PER_CHUNK)
+        return cls.from_files((pgm_files(pixels[i : i + _ROWS_PER_CHUNK]) for i in starts), length)
+
+    def pixels(self) -> np.ndarray:
+        """Read the pictures.
+
+        Returns:
+            uint8 [N, H, W], 0 = ink, 255 = paper.
+
+        Raises:
+            KanjiDiffusionError: They are not square binary PGM files of one size.
+        """
+        if len(self) == 0:
+            return np.empty((0, 0, 0), dtype=np.uint8)
+        size = _side_of(self[0])
+        header = np.frombuffer(pgm_header(size), dtype=np.uint8)
+        pixels = np.empty((len(self), size, size), dtype=np.uint8)
+        start = 0
+        for chunk in self._stored.chunks:
+            here = np.flatnonzero((self._rows >= start) & (self._rows < start + len(chunk)))
+            if len(here):
+                files = _files(chunk, len(header) + size**2)[self._rows[here] - start]
+                if (files[:, : len(header)] != header).any():
+                    raise _unlike_pictures()
+                pixels[here] = files[:, len(header) :].reshape(-1, size, size)
+            start += len(chunk)
+        if (self._rows < 0).any():
+            raise _unlike_pictures()
+        return pixels
+
+    def chunks(self) -> list[pa.Array]:
+        """Give the pictures in arrays of the arrow type `IMAGE`, each of moderate size."""
+        if np.array_equal(self._rows, np.arange(len(self._stored))):
+            return self._stored.chunks
+        starts = range(0, len(self), _ROWS_PER_CHUNK)
+        return [pa.array(list(self[i : i + _ROWS_PER_CHUNK]), IMAGE) for i in starts]
+
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.ChunkedArray:
+        return pa.chunked_array(self.chunks(), IMAGE)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the pictures of the table that were not selected.
+        return PictureArray, (self.__arrow_array__(),)
+
+    @classmethod
+    def _from_sequence(cls, scalars: Iterable[Any], *, dtype: Any = None, copy: bool = False) -> Self:
+        pictures = list(scalars)
+        starts = range(0, len(pictures), _ROWS_PER_CHUNK)
+        return cls(pa.chunked_array([pa.array(pictures[i : i + _ROWS_PER_CHUNK], IMAGE) for i in starts], IMAGE))
+
+    @classmethod
+    def _concat_same_type(cls, to_concat: Sequence[Self]) -> Self:
+        stored = pa.chunked_array([chunk for part in to_concat for chunk in part._stored.chunks], IMAGE)
+        starts = np.cumsum([0, *(len(part._stored) for part in to_concat[:-1])])
+        rows = [np.where(part._rows < 0, -1, part._rows + at) for part, at in zip(to_concat, starts, strict=True)]
+        return cls(stored, np.concatenate(rows))
+
+    @property
+    def dtype(self) -> PictureDtype:
+        """The pandas type."""
+        return PictureDtype()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the row numbers; the pictures are the table's."""
+        return self._rows.nbytes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, item: Any) -> Any:
+        if pd.api.types.is_integer(item):
+            row = self._rows[item]
+            return None if row < 0 else self._stored[int(row)].as_py()
+        return type(self)(self._stored, self._rows[check_array_indexer(self, item)])
+
+    def isna(self) -> np.ndarray:
+        """Which rows have no picture, bool [N]."""
+        return self._rows < 0
+
+    def take(self, indices: Any, *, allow_fill: bool = False, fill_value: Any = None) -> Self:
+        """Select by position; with `allow_fill`, -1 is no picture."""
+        rows = take(self._rows, np.asarray(indices), allow_fill=allow_fill, fill_value=-1)
+        return type(self)(self._stored, np.asarray(rows))
+
+    def copy(self) -> Self:
+        """Copy the row numbers; the pictures cannot change."""
+        return type(self)(self._stored, self._rows.copy())
+
+
+def _files_chunk(blob: pa.Buffer, length: int) -> pa.Array:
+    count = blob.size // length
+    offsets = pa.py_buffer(np.arange(0, blob.size + 1, length, dtype=np.int32))
+    files = pa.Array.from_buffers(pa.binary(), count, [None, offsets, blob])
+    return pa.StructArray.from_arrays([files, pa.nulls(count, pa.string())], fields=list(IMAGE))
+
+
+def _files(chunk: pa.StructArray, length: int) -> np.ndarray:
+    """The files of a chunk, uint8 [N, length], without copying them."""
+    files = chunk.field("bytes")
+    offsets = np.frombuffer(files.buffers()[1], dtype=np.int32)[files.offset :][: len(files) + 1]
+    if (np.diff(offsets) != length).any():
+        raise _unlike_pictures()
+    data = np.frombuffer(files.buffers()[2], dtype=np.uint8)
+    return data[offsets[0] : offsets[-1]].reshape(-1, length)
+
+
+def _side_of(picture: dict[str, Any] | None) -> int:
+    file = (picture or {}).get("bytes") or b""
+    header = re.match(rb"P5\n(\d{1,5}) ", file)
+    if not header or len(file) != len(pgm_header(int(header[1]))) + int(header[1]) ** 2:
+        raise _unlike_pictures()
+    return int(header[1])
+
+
+def _unlike_pictures() -> KanjiDiffusionError:
+    return KanjiDiffusionError("The glyph pictures are not square PGM files of one size: render the glyphs anew.")
