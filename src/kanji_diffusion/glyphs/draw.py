@@ -50,9 +50,9 @@ def pgm_files(pixels: np.ndarray) -> np.ndarray:
     Returns:
         uint8 [N, bytes of a file].
     """
-    header = np.frombuffer(pgm_header(pixels.shape[-1]), dtype=np.uint8)
+    header = pgm_header(pixels.shape[-1])
     files = np.empty((len(pixels), len(header) + pixels.shape[-1] ** 2), dtype=np.uint8)
-    files[:, : len(header)] = header
+    files[:, : len(header)] = np.frombuffer(header, dtype=np.uint8)
     files[:, len(header) :] = pixels.reshape(len(pixels), -1)
     return files
 
@@ -114,7 +114,10 @@ def draw_block(
         for picture in pictures:
             strip.paste(picture, (0, top))
             top += size
-    return None, pgm_files(np.bitwise_not(np.asarray(strip)).reshape(-1, size, size)).tobytes()
+    files = pgm_files(np.asarray(strip).reshape(-1, size, size))
+    pixels = files[:, len(pgm_header(size)) :]
+    np.bitwise_not(pixels, out=pixels)
+    return None, files.tobytes()
 
 
 def draw_glyph(path: str, face_index: int, placement: Placement, character: str, size: int, fill: float) -> Image.Image:
@@ -135,21 +138,32 @@ def draw_glyph(path: str, face_index: int, placement: Placement, character: str,
     if size < _SMALLEST_DRAWING:
         factor = math.ceil(_SMALLEST_DRAWING / size)
         return draw_glyph(path, face_index, placement, character, factor * size, fill).reduce(factor)
-    em = fill * size / placement.extent
-    (part_x, whole_x), (part_y, whole_y) = (
-        math.modf(size / 2 - centre * em) for centre in (placement.centre_x, placement.centre_y)
-    )
+    em, corner, whole, part = _pose(placement, size, fill)
     # `ImageDraw.text` takes half as long again for the same pixels.
-    mask, offset = open_font(path, face_index, em).getmask2(character, "L", anchor="ls", start=(part_x, part_y))
-    left, top = int(whole_x) + offset[0], int(whole_y) + offset[1]
+    mask, offset = open_font(path, face_index, em).getmask2(character, "L", anchor="ls", start=part)
+    left, top = whole[0] + offset[0], whole[1] + offset[1]
     box = (left, top, left + mask.size[0], top + mask.size[1])
     picture = Image.new("L", (size, size))
     picture.im.paste(255, box, mask)
+    # The mask spans the advance too, so that it may be wider than the ink.
+    if _inside(box, size) or _inside(picture.getbbox(), size):
+        return picture
+    return _draw_fitted(path, face_index, character, em, corner, size)
+
+
+@lru_cache(maxsize=16)
+def _pose(
+    placement: Placement, size: int, fill: float
+) -> tuple[float, tuple[float, float], tuple[int, int], tuple[float, float]]:
+    """Pixels per em, and where the origin of a face's glyphs lies in the square: in all, whole pixels, parts."""
+    em = fill * size / placement.extent
+    corner = (size / 2 - placement.centre_x * em, size / 2 - placement.centre_y * em)
+    return em, corner, (int(corner[0]), int(corner[1])), (math.modf(corner[0])[0], math.modf(corner[1])[0])
+
+
+def _inside(box: tuple[int, int, int, int] | None, size: int) -> bool:
     margin = round(MARGIN * size)
-    for ink_box in (box, picture.getbbox()):  # the mask spans the advance too, so that it may be wider than the ink
-        if ink_box and min(ink_box) >= margin and max(ink_box) <= size - margin:
-            return picture
-    return _draw_fitted(path, face_index, character, em, (whole_x + part_x, whole_y + part_y), size)
+    return box is not None and min(box) >= margin and max(box) <= size - margin
 
 
 def _draw_fitted(

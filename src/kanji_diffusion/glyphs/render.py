@@ -194,11 +194,12 @@ def _blocks(glyphs: pd.DataFrame, settings: RenderSettings) -> Iterator[pd.DataF
 
 def _drawing_task(block: pd.DataFrame, folder: Path, settings: RenderSettings) -> dict[str, Any]:
     face = block.iloc[0]
+    key = f"{settings.seed}/{face['face_id']}"
     return {
         "path": os.fspath(folder / face["path"]),
         "face_index": int(face["face_index"]),
         "placement": {name: float(face[name]) for name in ("extent", "centre_x", "centre_y")},
-        "glyph_keys": [f"{settings.seed}/{face['face_id']}/{code_point:04x}" for code_point in block["code_point"]],
+        "glyph_keys": [f"{key}/{code_point:04x}" for code_point in block["code_point"].tolist()],
         "characters": "".join(block["character"]),
         "size": settings.size,
         "fill": settings.fill,

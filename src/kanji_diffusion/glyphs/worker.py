@@ -28,6 +28,7 @@ Task = Callable[..., tuple[Any, bytes]]
 _LENGTHS = struct.Struct("<IQ")
 _MAX_BLOB_BYTES = 2**30
 _MAX_JSON_BYTES = 2**26
+_PIPE_BYTES = 2**20  # what Linux lets anyone have: fewer turns between child and parent
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            pipesize=_PIPE_BYTES,
         )
 
 

@@ -41,7 +41,7 @@ def train_recogniser(
     return train(
         recogniser.recogniser(settings, characters),
         recogniser.RecogniserLoss(settings),
-        recogniser.GlyphStore(decode_images(seen), labels.to_numpy(), settings),
+        recogniser.GlyphStore(decode_images(seen), labels.to_numpy(copy=True), settings),
         training,
         name="recogniser",
         checkpoints=checkpoints,
@@ -78,7 +78,7 @@ def train_clip(
     if settings.source != clip.TRAINED:
         return scorer
     seen = glyphs[glyphs["split"] == "train"]
-    groups = seen.groupby(["character", "style"]).ngroup().to_numpy()
+    groups = seen.groupby(["character", "style"]).ngroup().to_numpy(copy=True)
     store = clip.PairStore(
         decode_images(seen),
         caption_rows(seen, captions),
