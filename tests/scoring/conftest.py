@@ -1,9 +1,14 @@
-"""Real glyphs: ten characters in one training and one held-out face of each style."""
+"""Real glyphs: ten characters in one training and one held-out face of each style; and a CLIP model of them."""
 
 import pandas as pd
 import pytest
+import torch
 
+from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
+from kanji_diffusion.scoring import clip
+from kanji_diffusion.scoring.recogniser import RecogniserSettings
+from kanji_diffusion.training.loop import TrainingSettings, train
 
 CHARACTERS = "一口日木火水山花雨学"
 FACES = {
@@ -38,3 +43,23 @@ def caption_table(raw_data) -> pd.DataFrame:
     entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
     chosen = dictionary.select_characters(entries, dictionary.CharacterSelection(characters=CHARACTERS))
     return captions.write_captions(chosen, sorted(set(FACES.values())), captions.CaptionSettings())
+
+
+@pytest.fixture(scope="session")
+def scorer(glyphs, caption_table) -> clip.ClipScorer:
+    torch.manual_seed(0)
+    scorer = clip.build_scorer(clip.ClipSettings(embed_dim=32, width=16), TextEncoderSettings())
+    seen = glyphs[glyphs["split"] == "train"]
+    texts = caption_table["text"].tolist()
+    store = clip.PairStore(
+        render.decode_images(seen),
+        captions.caption_rows(seen, caption_table),
+        texts,
+        clip.pooled_texts(scorer, texts),
+        RecogniserSettings(),
+    )
+    training = TrainingSettings(
+        steps=150, batch_size=48, learning_rate=0.005, warmup_steps=10, ema_decay=0.95, device="cpu"
+    )
+    train(clip.towers(scorer.model), clip.ClipLoss(), store, training, name="clip")
+    return scorer

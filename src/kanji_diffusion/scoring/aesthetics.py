@@ -1,108 +1,130 @@
-"""The aesthetic score: a head that learnt to rank clean glyphs above spoilt ones.
+"""The aesthetic score: a head on CLIP features, trained here to rank clean glyphs above spoilt ones, or LAION's.
 
-Predictors made for photographs say nothing about ink. This one is trained by pairwise learning-to-rank
-(RankNet, Burges et al., 2005) on glyphs and their synthetic degradations, and validated on faces held out.
+Predictors made for photographs say nothing about ink. The one trained here learns to rank in pairs (RankNet, Burges
+et al., 2005) glyphs and their synthetic degradations, and is validated on faces and kinds of degradation held out.
+LAION's heads (Schuhmann et al., 2022) belong to the features of ViT-L-14.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from pydantic import Field
+from torch import nn
 
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.scoring import degradations
 from kanji_diffusion.scoring.clip import ClipScorer
+from kanji_diffusion.scoring.ink import ink_measures
 from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.randomness import SampleRandom
+
+TRAINED = "trained"
+_LITTLE, _HALF, _MUCH = 0.2, 0.5, 0.9
 
 
 class AestheticSettings(Settings):
-    """How the aesthetic head is trained."""
+    """Which aesthetic head scores the glyphs, and how one is trained."""
 
+    head: str = Field(TRAINED, description="`trained` here, or the file of a LAION predictor (linear or MLP).")
     pairs: int = Field(2000, ge=10, description="Glyphs that are spoilt, each once and once more strongly.")
-    penalty: float = Field(1e-2, gt=0, description="Of the squared weights.")
+    penalty: float = Field(1.0, gt=0, description="Of the squared weights.")
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-Degradation = Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
+class Ranker(nn.Module):
+    """A linear score of standardised features and their absolute values: what is unusual either way counts.
+
+    Args:
+        features: Number of features F.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.weight = nn.Parameter(torch.zeros(2 * features), requires_grad=False)
+
+    def expand(self, features: torch.Tensor) -> torch.Tensor:
+        """Standardised features and their absolute values, `[N, 2 F]`."""
+        standard = ((features - self.centre) / self.spread).clamp(-8, 8)
+        return torch.cat([standard, standard.abs()], dim=1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Scores `[N, 1]`."""
+        return self.expand(features) @ self.weight[:, None]
 
 
-def _blur(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
-    soft = F.avg_pool2d(F.avg_pool2d(ink, 5, 1, 2), 5, 1, 2)
-    return torch.lerp(ink, soft, 0.3 + 0.7 * amount)
+def laion_linear(width: int) -> nn.Module:
+    """LAION's linear predictor (`sa_0_4_vit_l_14_linear.pth`)."""
+    return nn.Linear(width, 1)
 
 
-def _noise(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
-    return ink + (0.05 + 0.35 * amount) * random.normal("noise", *ink.shape[1:])
+class LaionMLP(nn.Module):
+    """LAION's second predictor (`sac+logos+ava1-l14-linearMSE.pth`), which has no activations.
 
+    Args:
+        width: Number of features.
+    """
 
-def _jagged(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
-    coarse = F.interpolate(F.avg_pool2d(ink, 4), scale_factor=4.0, mode="nearest")
-    return torch.lerp(ink, (coarse > 0.4).float(), 0.4 + 0.6 * amount)
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, 1024),
+            nn.Dropout(0.2),
+            nn.Linear(1024, 128),
+            nn.Dropout(0.2),
+            nn.Linear(128, 64),
+            nn.Dropout(0.1),
+            nn.Linear(64, 16),
+            nn.Linear(16, 1),
+        )
 
-
-def _broken(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
-    holes = (random.uniform("holes", 1, 8, 8) < 0.08 + 0.3 * amount).float()
-    return ink * (1 - F.interpolate(holes, ink.shape[-2:], mode="nearest"))
-
-
-def _merged(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
-    return torch.lerp(ink, F.max_pool2d(ink, 7, 1, 3), 0.35 + 0.65 * amount)
-
-
-def _clipped(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
-    side = ink.shape[-1]
-    cut = ((0.12 + 0.3 * amount[:, :, :, 0]) * side)[:, :, None]
-    return ink * (torch.arange(side)[None, None, None, :] >= cut).float()
-
-
-DEGRADATIONS: dict[str, Degradation] = {
-    "blur": _blur,
-    "noise": _noise,
-    "jagged": _jagged,
-    "broken": _broken,
-    "merged": _merged,
-    "clipped": _clipped,
-}
-
-
-def spoil(images: np.ndarray, kind: str, amount: float, seed: int) -> np.ndarray:
-    """Degrade pictures uint8 `[N, H, W]` by `kind` with `amount` in [0, 1]."""
-    ink = 1 - torch.as_tensor(images)[:, None].float() / 255
-    random = SampleRandom(seed, torch.arange(len(images)))
-    worse = DEGRADATIONS[kind](ink, torch.full((len(images), 1, 1, 1), amount), random).clamp(0, 1)
-    return ((1 - worse) * 255).round().byte()[:, 0].numpy()
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Scores `[N, 1]`."""
+        return self.layers(features)
 
 
 class AestheticHead:
-    """A linear score of standardised features; 0 is the average clean training glyph, 1 a standard deviation.
+    """Scores glyphs by features of a CLIP model.
+
+    A head trained here gives 0 to the average clean training glyph and has a deviation of 1 over them; LAION's heads
+    give the marks from 1 to 10 that people gave to photographs.
 
     Args:
-        centre: Feature means `[F]`.
-        spread: Feature deviations `[F]`.
-        weight: Weights `[F]`.
+        kind: `ranker`, `linear` or `mlp`.
+        module: Maps features `[N, width]` to scores `[N, 1]`.
+        width: Number of features.
     """
 
-    def __init__(self, centre: torch.Tensor, spread: torch.Tensor, weight: torch.Tensor) -> None:
-        self.centre, self.spread, self.weight = centre, spread, weight
+    def __init__(self, kind: str, module: nn.Module, width: int) -> None:
+        self.kind, self.module, self.width = kind, module.eval().requires_grad_(False), width
 
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """Scores float32 `[N]` of `ClipScorer.stage_statistics` `[N, F]`."""
-        return (((torch.as_tensor(features) - self.centre) / self.spread) @ self.weight).numpy()
+    def scores(self, scorer: ClipScorer, images: np.ndarray) -> np.ndarray:
+        """Scores float32 `[N]` of pictures uint8 `[N, H, W]`.
+
+        Raises:
+            KanjiDiffusionError: If the CLIP model gives features of another width.
+        """
+        features = glyph_features(scorer, images) if self.kind == "ranker" else scorer.image_features(images)
+        if features.shape[1] != self.width:
+            raise KanjiDiffusionError(_other_width(f"The aesthetic head ({self.kind})", self.width, features.shape[1]))
+        return self.module(torch.as_tensor(features))[:, 0].numpy()
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the head as safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        state = {"centre": self.centre, "spread": self.spread, "weight": self.weight}
-        safetensors.torch.save_file(state, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps({"features": len(self.weight)}))
+        safetensors.torch.save_file(self.module.state_dict(), folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"kind": self.kind, "width": self.width}))
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> AestheticHead:
@@ -112,13 +134,84 @@ class AestheticHead:
             KanjiDiffusionError: If the folder is not whole.
         """
         try:
-            state = safetensors.torch.load_file(Path(folder) / "model.safetensors")
-            return cls(state["centre"], state["spread"], state["weight"])
-        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            config = json.loads((Path(folder) / "config.json").read_text())
+            module = _MODULES[config["kind"]](config["width"])
+            module.load_state_dict(safetensors.torch.load_file(Path(folder) / "model.safetensors"))
+        except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
             raise KanjiDiffusionError(
-                f"The aesthetic head in {folder} cannot be read ({error}): "
+                f"The aesthetic head in {folder} cannot be read ({str(error).splitlines()[0]}): "
                 "run `kedro run --pipeline=filter_glyphs` to make a new one."
             ) from error
+        return cls(config["kind"], module, config["width"])
+
+
+_MODULES: dict[str, Callable[[int], nn.Module]] = {"ranker": Ranker, "linear": laion_linear, "mlp": LaionMLP}
+
+
+def glyph_features(scorer: ClipScorer, images: np.ndarray) -> np.ndarray:
+    """What a head trained here looks at, float32 `[N, F]`: CLIP features of every depth, and ink measures.
+
+    Of a vision tower without stages it is the embedding alone beside the ink measures.
+    """
+    seen = scorer.stage_statistics(images) if scorer.has_stages else scorer.image_features(images)
+    measures = ink_measures(images)
+    measures["components"] = np.log1p(measures["components"])
+    return np.concatenate([seen, measures.to_numpy(np.float32)], axis=1)
+
+
+def load_laion_head(path: Path, scorer: ClipScorer) -> AestheticHead:
+    """Load one of LAION's predictors, which come as pickled state dicts; no code in them is run.
+
+    Raises:
+        KanjiDiffusionError: If the file is missing, is no state dict of tensors, is not one of the two predictors,
+            or was made for features of another width than the CLIP model's.
+    """
+    state = _read_tensors(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    first = shapes.get("weight") or shapes.get("layers.0.weight") or ()
+    width = first[-1] if len(first) == 2 else 0
+    kind = "linear" if "weight" in shapes else "mlp"
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in _MODULES[kind](width or 1).state_dict().items()}
+    if shapes != expected:
+        found = ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items())[:4]) or "nothing"
+        raise KanjiDiffusionError(
+            f"The aesthetic head {path} is neither LAION's linear predictor nor its MLP (it holds {found}): "
+            "set `aesthetics.head` to sa_0_4_vit_l_14_linear.pth, sac+logos+ava1-l14-linearMSE.pth, or trained."
+        )
+    embedding = scorer.image_features(np.full((1, 64, 64), 255, np.uint8)).shape[1]
+    if width != embedding:
+        raise KanjiDiffusionError(_other_width(f"The aesthetic head {path}", width, embedding))
+    module = _MODULES[kind](width)
+    module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    return AestheticHead(kind, module, width)
+
+
+def _other_width(head: str, width: int, given: int) -> str:
+    return (
+        f"{head} takes features of width {width}, but those of the CLIP model have {given}: "
+        "set `clip.model.source` to the model it was made for (ViT-L-14 for LAION's), or `aesthetics.head` to trained."
+    )
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise KanjiDiffusionError(
+            f"The aesthetic head {path} is not there: put the file there, or set `aesthetics.head` to trained."
+        ) from error
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise KanjiDiffusionError(
+            f"The aesthetic head {path} cannot be read, or would run code when read: "
+            "get the original file anew, or set `aesthetics.head` to trained."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(each, torch.Tensor) for each in state.values()):
+        raise KanjiDiffusionError(
+            f"The aesthetic head {path} holds something else than a state dict of tensors: "
+            "get the original file anew, or set `aesthetics.head` to trained."
+        )
+    return state
 
 
 def train_aesthetic_head(scorer: ClipScorer, images: np.ndarray, settings: AestheticSettings) -> AestheticHead:
@@ -131,18 +224,20 @@ def train_aesthetic_head(scorer: ClipScorer, images: np.ndarray, settings: Aesth
     """
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(settings.seed))
     clean = images[chosen[: settings.pairs].numpy()]
-    kinds = np.arange(len(clean)) % len(DEGRADATIONS)
+    kinds = np.arange(len(clean)) % len(degradations.TRAINING)
     little, much = np.empty_like(clean), np.empty_like(clean)
-    for number, kind in enumerate(DEGRADATIONS):
-        little[kinds == number] = spoil(clean[kinds == number], kind, 0.2, settings.seed)
-        much[kinds == number] = spoil(clean[kinds == number], kind, 0.9, settings.seed)
-    features = [torch.as_tensor(scorer.stage_statistics(part)) for part in (clean, little, much)]
-    centre, spread = features[0].mean(dim=0), features[0].std(dim=0).clamp(min=1e-6)
-    ranked = [(part - centre) / spread for part in features]
-    better = torch.cat([ranked[0] - ranked[1], ranked[1] - ranked[2]])
-    weight = _rank(better, settings.penalty)
-    weight = weight / (ranked[0] @ weight).std().clamp(min=1e-6)
-    return AestheticHead(centre, spread, weight)
+    for number, kind in enumerate(degradations.TRAINING):
+        rows = kinds == number
+        little[rows] = degradations.spoil(clean[rows], kind, _LITTLE, settings.seed)
+        much[rows] = degradations.spoil(clean[rows], kind, _MUCH, settings.seed)
+    features = [torch.as_tensor(glyph_features(scorer, part)) for part in (clean, little, much)]
+    ranker = Ranker(features[0].shape[1])
+    ranker.centre, ranker.spread = features[0].mean(dim=0), features[0].std(dim=0).clamp(min=1e-4)
+    ranked = [ranker.expand(part) for part in features]
+    weight = _rank(torch.cat([ranked[0] - ranked[1], ranked[1] - ranked[2]]), settings.penalty)
+    scores = ranked[0] @ weight
+    ranker.weight.copy_(weight / scores.std().clamp(min=1e-6))
+    return AestheticHead("ranker", ranker, features[0].shape[1])
 
 
 def _rank(better: torch.Tensor, penalty: float) -> torch.Tensor:
@@ -160,10 +255,35 @@ def _rank(better: torch.Tensor, penalty: float) -> torch.Tensor:
     return weight.detach()
 
 
-def ranking_accuracy(scorer: ClipScorer, head: AestheticHead, images: np.ndarray, seed: int) -> dict[str, float]:
-    """Share of pictures uint8 `[N, H, W]` that score above their spoilt selves, by kind of degradation."""
-    clean = head.scores(scorer.stage_statistics(images))
+def ranking_report(
+    scorer: ClipScorer, head: AestheticHead, images: np.ndarray, styles: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """How often pictures score above their spoilt selves.
+
+    Args:
+        scorer: Gives the features.
+        head: The head.
+        images: Clean pictures that the head was not trained on, uint8 `[N, H, W]`.
+        styles: Their styles.
+        seed: Of the degradations.
+
+    Returns:
+        Shares of pairs that are ranked right: `trained_kinds` and `held_out_kinds` (means over kinds), `kind` and, for
+        the kinds held out, `style`; and the number of `glyphs`.
+    """
+    clean = head.scores(scorer, images)
+    right = pd.DataFrame(
+        {
+            kind: clean > head.scores(scorer, degradations.spoil(images, kind, _HALF, seed))
+            for kind in degradations.TRAINING | degradations.HELD_OUT
+        }
+    )
+    by_kind = right.mean()
+    held_out = right[list(degradations.HELD_OUT)]
     return {
-        kind: float((clean > head.scores(scorer.stage_statistics(spoil(images, kind, 0.5, seed)))).mean())
-        for kind in DEGRADATIONS
+        "glyphs": len(images),
+        "trained_kinds": by_kind[list(degradations.TRAINING)].mean(),
+        "held_out_kinds": by_kind[list(degradations.HELD_OUT)].mean(),
+        "kind": by_kind.to_dict(),
+        "style": held_out.mean(axis=1).groupby(np.asarray(styles)).mean().to_dict(),
     }

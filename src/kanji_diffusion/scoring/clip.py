@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import open_clip
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
-from open_clip.model import CustomTextCLIP
+from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.tokenizer import HFTokenizer
-from pydantic import Field
+from open_clip.transform import PreprocessCfg
+from pydantic import Field, model_validator
 from torch import nn
 
 from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_folder
@@ -23,6 +26,8 @@ from kanji_diffusion.diffusion.vae import to_model_range
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, bend
 from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.training.checkpoint import file_sha256
+from kanji_diffusion.training.hardware import choose_device
 from kanji_diffusion.training.loop import Batch, LossOutput
 from kanji_diffusion.training.randomness import SampleRandom
 
@@ -32,9 +37,12 @@ TRAINED = "trained"
 class ClipSettings(Settings):
     """Which CLIP model scores the glyphs."""
 
-    source: str = Field(TRAINED, description="`trained` here, or an open_clip model name such as ViT-L-14.")
+    source: str = Field(
+        TRAINED,
+        description="`trained` here, or an open_clip model: a name (ViT-L-14), hf-hub:<name> or local-dir:<folder>.",
+    )
     pretrained: str | None = Field(
-        None, description="For a named model: open_clip's weight tag or a local weights file."
+        None, description="For a named model: open_clip's weight tag or a local weights file (safetensors, or .pt)."
     )
     image_size: int = Field(64, ge=32, description="Of the model trained here, in pixels.")
     embed_dim: int = Field(128, ge=8, description="Of the model trained here.")
@@ -42,25 +50,37 @@ class ClipSettings(Settings):
     layers: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="Blocks of the vision tower's stages.")
     context_length: int = Field(24, ge=8, description="Tokens that a caption may have.")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.source != TRAINED and ":" not in self.source and self.pretrained is None:
+            raise ValueError(
+                f"`pretrained` must name the weights of {self.source}: a tag of open_clip or a local weights file"
+            )
+        return self
+
 
 class ClipScorer:
     """A CLIP model with its tokenizer; pictures are uint8 arrays.
 
     Args:
-        model: An open_clip model.
+        model: An open_clip model. Pictures reach it at the size, mean and deviation of its `visual.preprocess_cfg`.
         tokenizer: Maps texts to token ids.
-        image_size: Side of the pictures that the model takes.
         config: What `save_pretrained` writes to build the model again.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        image_size: int,
-        config: dict[str, Any],
-    ) -> None:
-        self.model, self.tokenizer, self.image_size, self.config = model.eval(), tokenizer, image_size, config
+    def __init__(self, model: Any, tokenizer: Any, config: dict[str, Any]) -> None:
+        self.model, self.tokenizer, self.config = model.eval(), tokenizer, config
+        self._preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether the vision tower is a residual network, whose stages `stage_statistics` looks into."""
+        return isinstance(self.model.visual, ModifiedResNet)
 
     @torch.no_grad()
     def image_features(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -77,7 +97,7 @@ class ClipScorer:
         parts = []
         for first in range(0, len(texts), batch_size):
             tokens = self.tokenizer(list(texts[first : first + batch_size]))
-            parts.append(self.model.encode_text(tokens, normalize=True).cpu().numpy())
+            parts.append(self.model.encode_text(tokens.to(self.device), normalize=True).cpu().numpy())
         return np.concatenate(parts)
 
     def scores(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
@@ -104,14 +124,19 @@ class ClipScorer:
         return np.concatenate(parts)
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
-        pixels = to_model_range(images)
-        if pixels.shape[-1] != self.image_size:
-            side = (self.image_size, self.image_size)
-            pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True, align_corners=False)
-        return pixels.expand(-1, 3, -1, -1)
+        side, how = self._preprocess.size, self._preprocess.interpolation
+        size = (side, side) if isinstance(side, int) else tuple(side)
+        pixels = torch.as_tensor(images)[:, None].to(self.device).float() / 255
+        if pixels.shape[-2:] != size:
+            pixels = F.interpolate(pixels, size, mode=how, antialias=True, align_corners=False).clamp(0, 1)
+        mean, std = (
+            torch.tensor(value, device=self.device).view(1, 3, 1, 1)
+            for value in (self._preprocess.mean, self._preprocess.std)
+        )
+        return (pixels - mean) / std
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write configuration and trained weights; the frozen text tower stays where it came from."""
+        """Write configuration and trained weights; weights that were not trained here stay where they came from."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config, indent=2))
@@ -128,10 +153,11 @@ class ClipScorer:
         """
         try:
             config = json.loads((Path(folder) / "config.json").read_text())
-            scorer = build_scorer(ClipSettings(**config["clip"]), TextEncoderSettings(**config["text_encoder"]))
-            if config["clip"]["source"] == TRAINED:
-                state = safetensors.torch.load_file(Path(folder) / "model.safetensors")
-                towers(scorer.model).load_state_dict(state)
+            settings, text = ClipSettings(**config["clip"]), TextEncoderSettings(**config["text_encoder"])
+            if settings.source != TRAINED:
+                return _pretrained(settings, text, config["weights_sha256"])
+            scorer = build_scorer(settings, text)
+            towers(scorer.model).load_state_dict(safetensors.torch.load_file(Path(folder) / "model.safetensors"))
         except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
             raise KanjiDiffusionError(
                 f"The CLIP model in {folder} cannot be read ({str(error).splitlines()[0]}): "
@@ -146,9 +172,8 @@ def build_scorer(settings: ClipSettings, text: TextEncoderSettings) -> ClipScore
     Raises:
         KanjiDiffusionError: If a named model or its weights cannot be had.
     """
-    config = {"clip": settings.model_dump(), "text_encoder": text.model_dump()}
     if settings.source != TRAINED:
-        return _pretrained(settings, config)
+        return _pretrained(settings, text)
     folder = str(text_encoder_folder(text))
     vision = {"image_size": settings.image_size, "layers": list(settings.layers), "width": settings.width}
     text_tower = {
@@ -160,23 +185,41 @@ def build_scorer(settings: ClipSettings, text: TextEncoderSettings) -> ClipScore
     vision["head_width"] = settings.width
     model = CustomTextCLIP(settings.embed_dim, vision, text_tower)
     model.lock_text_tower(0)
+    set_model_preprocess_cfg(
+        model, {"size": settings.image_size, "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear"}
+    )
     tokenizer = HFTokenizer(folder, context_length=settings.context_length)
-    return ClipScorer(model, tokenizer, settings.image_size, config)
+    return ClipScorer(model, tokenizer, {"clip": settings.model_dump(), "text_encoder": text.model_dump()})
 
 
-def _pretrained(settings: ClipSettings, config: dict[str, Any]) -> ClipScorer:
-    try:
-        model, _, _ = open_clip.create_model_and_transforms(
-            settings.source, pretrained=settings.pretrained, weights_only=True
-        )
-        size = model.visual.image_size
-        tokenizer = open_clip.get_tokenizer(settings.source)
-    except (OSError, RuntimeError, ValueError) as error:
+def _pretrained(settings: ClipSettings, text: TextEncoderSettings, expected: str | None = None) -> ClipScorer:
+    """The named model; `expected` is the SHA-256 that its local weights file had."""
+    name, weights = settings.source, settings.pretrained
+    if weights and Path(weights).is_file():
+        weights = str(Path(weights).resolve())
+    digest = file_sha256(Path(weights)) if weights and Path(weights).is_file() else None
+    if expected and expected != digest:
+        state = "has changed" if digest else "is gone"
         raise KanjiDiffusionError(
-            f"The CLIP model '{settings.source}' with weights '{settings.pretrained}' cannot be loaded "
-            f"({str(error).splitlines()[0]}): set `clip.model.source` to trained, or name weights that are here."
+            f"The weights file {weights} of the CLIP model {name} {state} since the model was saved: "
+            "put it back, or run `kedro run --pipeline=filter_glyphs` to score with other weights."
+        )
+    try:
+        # Errors of unpickling, of JSON and of shapes come as they are from deep within open_clip.
+        model = open_clip.create_model(name, weights, require_pretrained=True, weights_only=True)
+        tokenizer = open_clip.get_tokenizer(name)
+    except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        raise KanjiDiffusionError(
+            f"The CLIP model '{name}' with weights '{weights}' cannot be loaded "
+            f"({str(error).strip().splitlines()[0].rstrip('.:')}): set `clip.model.source` to trained, "
+            "or name weights of this model that are here, in safetensors or as a state dict of tensors alone."
         ) from error
-    return ClipScorer(model, tokenizer, size if isinstance(size, int) else size[0], config)
+    config = {
+        "clip": settings.model_copy(update={"pretrained": weights}).model_dump(),
+        "text_encoder": text.model_dump(),
+        "weights_sha256": digest,
+    }
+    return ClipScorer(model.to(choose_device()), tokenizer, config)
 
 
 class Towers(nn.Module):
@@ -197,9 +240,9 @@ def pooled_texts(scorer: ClipScorer, texts: Sequence[str], batch_size: int = 256
     """What the frozen text tower gives for `texts` before its projection, float32 `[N, D]`."""
     tower, parts = scorer.model.text, []
     for first in range(0, len(texts), batch_size):
-        tokens = scorer.tokenizer(list(texts[first : first + batch_size]))
+        tokens = scorer.tokenizer(list(texts[first : first + batch_size])).to(scorer.device)
         mask = (tokens != tower.config.pad_token_id).long()
-        parts.append(tower.pooler(tower.transformer(input_ids=tokens, attention_mask=mask), mask))
+        parts.append(tower.pooler(tower.transformer(input_ids=tokens, attention_mask=mask), mask).cpu())
     return torch.cat(parts)
 
 
@@ -209,7 +252,7 @@ class PairStore:
     Args:
         images: uint8 `[N, H, W]`.
         captions: int64 `[N, K]`, rows of `pooled`, padded by -1.
-        groups: int64 `[N]`; pictures of one group (character and style) match each other's captions.
+        texts: The M captions themselves; two characters may share one (一 and 壱 are both "one").
         pooled: Frozen text features `[M, D]`.
         settings: How hard to bend the pictures.
     """
@@ -218,38 +261,46 @@ class PairStore:
         self,
         images: np.ndarray,
         captions: np.ndarray,
-        groups: np.ndarray,
+        texts: Sequence[str],
         pooled: torch.Tensor,
         settings: RecogniserSettings,
     ) -> None:
-        self.images, self.captions, self.groups = (torch.as_tensor(part) for part in (images, captions, groups))
+        self.images, self.captions = torch.as_tensor(images), torch.as_tensor(captions)
         self.pooled, self.settings = pooled, settings
         self.choices = (self.captions >= 0).sum(dim=1)
+        number: dict[str, int] = {}
+        codes = torch.tensor([number.setdefault(text, len(number)) for text in texts])
+        self.codes = torch.where(self.captions >= 0, codes[self.captions], -1)
 
     def __len__(self) -> int:
         """Number of pictures."""
         return len(self.images)
 
     def fingerprint(self) -> str:
-        """Changes whenever pictures, captions, groups or settings change."""
+        """Changes whenever pictures, captions or settings change."""
         digest = hashlib.sha256(self.settings.model_dump_json().encode())
-        for tensor in (self.images, self.captions, self.groups, self.pooled):
+        for tensor in (self.images, self.captions, self.codes, self.pooled):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
-        """`pixels` `[B, 3, H, W]`, `text` `[B, D]` and `groups` `[B]`."""
+        """`pixels` `[B, 3, H, W]`, `text` `[B, D]`, its number `drawn` `[B]` and all that the picture has `[B, K]`."""
         choice = random.integers("caption", self.choices[index])
         pixels = bend(to_model_range(self.images[index]), random, self.settings)
         return {
             "pixels": pixels.expand(-1, 3, -1, -1),
             "text": self.pooled[self.captions[index, choice]],
-            "groups": self.groups[index],
+            "drawn": self.codes[index, choice],
+            "captions": self.codes[index],
         }
 
 
 class ClipLoss:
-    """Contrastive loss in which every picture and caption of one group is a positive of the others."""
+    """Contrastive loss with every caption of a picture as its positive, whoever in the batch drew it.
+
+    With one positive each (Radford et al., 2021), a character that is twice in a batch would be pushed away from
+    its own caption.
+    """
 
     whole_batch = True
 
@@ -258,12 +309,14 @@ class ClipLoss:
         return "multi-positive"
 
     def __call__(self, module: Towers, batch: Batch, random: SampleRandom) -> LossOutput:
-        """Loss of one batch of `pixels`, `text` and `groups`."""
+        """Loss of one batch of `PairStore`."""
         images = F.normalize(module.visual(batch["pixels"]), dim=1)
         texts = F.normalize(module.projection(batch["text"]), dim=1)
         logits = module.logit_scale.clamp(max=4.6).exp() * images @ texts.T
-        same = (batch["groups"][:, None] == batch["groups"][None]).float()
-        targets = same / same.sum(dim=1, keepdim=True)
-        loss = 0.5 * (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets))
+        same = (batch["captions"][:, :, None] == batch["drawn"]).any(dim=1).float()
+        loss = 0.5 * (
+            F.cross_entropy(logits, same / same.sum(dim=1, keepdim=True))
+            + F.cross_entropy(logits.T, same.T / same.sum(dim=0)[:, None])
+        )
         found = same.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0]
         return LossOutput(loss, {"retrieved": found})

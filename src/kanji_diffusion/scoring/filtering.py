@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
@@ -9,72 +12,130 @@ from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
 
 
-class FilterSettings(Settings):
-    """Quantiles hold within each style, so that a brush face is not punished for being a brush."""
+class Limit(Settings):
+    """What one score may be. Only `min` and `max` are absolute, the others hold within each style."""
 
-    clip_quantile: float = Field(0.01, ge=0, lt=1, description="Share of each style with the lowest CLIP score.")
-    aesthetic_quantile: float = Field(0.01, ge=0, lt=1, description="Share with the lowest aesthetic score.")
-    min_clip_score: float | None = Field(None, ge=-1, le=1, description="Threshold for all styles.")
-    min_aesthetic_score: float | None = Field(None, description="Threshold for all styles.")
-    min_coverage: float = Field(0.01, ge=0, le=1, description="Ink as a share of the square.")
-    max_coverage: float = Field(0.6, ge=0, le=1)
-    min_contrast: float = Field(0.5, ge=0, le=1)
+    min: float | None = Field(None, description="Lower values are removed.")
+    max: float | None = Field(None, description="Higher values are removed.")
+    lowest: float = Field(0.0, ge=0, lt=1, description="Share of each style that is removed from the lower end.")
+    highest: float = Field(0.0, ge=0, lt=1, description="Share of each style that is removed from the upper end.")
+    below: float | None = Field(
+        None, gt=0, description="Removed: so many robust deviations below the style's median (1.48 times the MAD)."
+    )
+    above: float | None = Field(None, gt=0, description="Removed: so many robust deviations above the style's median.")
+
+    def bounds(self, values: pd.Series) -> tuple[float, float]:
+        """The lowest and the highest value that is kept of one style's `values`."""
+        low, high = [-np.inf if self.min is None else self.min], [np.inf if self.max is None else self.max]
+        if self.lowest:
+            low.append(values.quantile(self.lowest))
+        if self.highest:
+            high.append(values.quantile(1 - self.highest))
+        median = values.median()
+        deviation = 1.4826 * (values - median).abs().median()
+        if self.below is not None:
+            low.append(median - self.below * deviation)
+        if self.above is not None:
+            high.append(median + self.above * deviation)
+        return np.nanmax(low), np.nanmin(high)
+
+
+class StyleFilter(Settings):
+    """Limits of the scores; a score without one is not looked at."""
+
+    coverage: Limit = Field(Limit(min=0.01, max=0.6), description="Ink as a share of the square.")
+    contrast: Limit = Field(Limit(min=0.5), description="Darkest against lightest pixel, 0 to 1.")
+    margin: Limit = Field(Limit(), description="Smallest empty border as a share of the side.")
+    edge_sharpness: Limit = Field(Limit(), description="1 for edges one pixel wide, less for softer ones.")
+    components: Limit = Field(Limit(max=40), description="Pieces of ink.")
+    reading_margin: Limit = Field(
+        Limit(min=0.0), description="Log-odds of the recogniser for the character against the likeliest other."
+    )
+    consensus: Limit = Field(Limit(min=-0.02), description="Likeness to the character in other faces, -1 to 1.")
+    clip_score: Limit = Field(Limit(), description="Cosine of picture and caption, -1 to 1.")
+    aesthetic_score: Limit = Field(Limit(), description="Of the aesthetic head; the scale is the head's own.")
+
+
+class FilterSettings(StyleFilter):
+    """Limits for all styles, and what is different in some: a brush face is not punished for being a brush."""
+
+    styles: dict[str, StyleFilter] = Field(default_factory=dict, description="Style -> the limits that differ there.")
+
+    def of_style(self, style: str) -> Iterator[tuple[str, Limit]]:
+        """The score and the limit of each test that glyphs of `style` take."""
+        special = self.styles.get(style, StyleFilter())
+        for score in StyleFilter.model_fields:
+            limit = getattr(self, score)
+            if score in special.model_fields_set:
+                limit = limit.model_copy(update=getattr(special, score).model_dump(exclude_unset=True))
+            yield score, limit
+
+
+REASONS = {
+    "coverage": ("too little ink", "too much ink"),
+    "contrast": ("low contrast", "high contrast"),
+    "margin": ("too near to the border", "too far from the border"),
+    "edge_sharpness": ("soft edges", "hard edges"),
+    "components": ("too few pieces of ink", "too many pieces of ink"),
+    "reading_margin": ("read as another character", "read too easily"),
+    "consensus": ("unlike its character in other faces", "too like its character in other faces"),
+    "clip_score": ("low CLIP score", "high CLIP score"),
+    "aesthetic_score": ("low aesthetic score", "high aesthetic score"),
+}
 
 
 def judge_glyphs(scores: pd.DataFrame, settings: FilterSettings) -> pd.Series:
     """Why each glyph is removed, or an empty string for those that are kept.
 
     Args:
-        scores: One row for each glyph with `style`, `clip_score`, `aesthetic_score`, `coverage`, `contrast`.
-        settings: Thresholds.
+        scores: One row for each glyph with `style` and a column for each score of `StyleFilter`. A score that is not
+            a number removes nothing.
+        settings: Limits.
 
     Raises:
-        KanjiDiffusionError: If nothing would be left.
+        KanjiDiffusionError: If nothing would be left, or limits are given for a style that no glyph has.
     """
-    styles = scores.groupby("style")
-    clip_floor = styles["clip_score"].transform(lambda values: values.quantile(settings.clip_quantile))
-    aesthetic_floor = styles["aesthetic_score"].transform(lambda values: values.quantile(settings.aesthetic_quantile))
-    tests = {
-        "too little ink": scores["coverage"] < settings.min_coverage,
-        "too much ink": scores["coverage"] > settings.max_coverage,
-        "low contrast": scores["contrast"] < settings.min_contrast,
-        "low CLIP score": scores["clip_score"] < clip_floor,
-        "low aesthetic score": scores["aesthetic_score"] < aesthetic_floor,
-    }
-    if settings.min_clip_score is not None:
-        tests["low CLIP score"] |= scores["clip_score"] < settings.min_clip_score
-    if settings.min_aesthetic_score is not None:
-        tests["low aesthetic score"] |= scores["aesthetic_score"] < settings.min_aesthetic_score
-    reasons = pd.Series("", index=scores.index)
-    for reason, failed in reversed(tests.items()):
-        reasons[failed] = reason
-    if (reasons != "").all():
+    known = sorted(scores["style"].unique())
+    unknown = sorted(set(settings.styles) - set(known))
+    if unknown:
         raise KanjiDiffusionError(
-            "The filter removed every glyph: loosen the quantiles or thresholds of `filter` in the parameters."
+            f"Parameter `filter.styles` names '{unknown[0]}', which no glyph has: choose among {', '.join(known)}."
         )
+    reasons = pd.Series("", index=scores.index)
+    for style, glyphs in scores.groupby("style"):
+        for score, limit in settings.of_style(str(style)):
+            low, high = limit.bounds(glyphs[score])
+            for reason, failed in zip(REASONS[score], (glyphs[score] < low, glyphs[score] > high), strict=True):
+                rows = glyphs.index[failed]
+                reasons[rows] = reasons[rows].where(reasons[rows] != "", reason)
+    if (reasons != "").all():
+        raise KanjiDiffusionError("The filter removed every glyph: loosen the limits of `filter` in the parameters.")
     return reasons
 
 
 def filter_report(scores: pd.DataFrame) -> pd.DataFrame:
-    """Kept and removed glyphs by face, style and stroke count.
+    """Kept and removed glyphs by style, face, stroke count and grade.
 
     Args:
-        scores: One row for each glyph with `face_id`, `style`, `stroke_count` and `removed` (the reason or "").
+        scores: One row for each glyph with `face_id`, `style`, `stroke_count`, `grade` and `removed` (the reason
+            or "").
 
     Returns:
-        Columns `by`, `value`, `glyphs`, `removed`, `removed_share` and `reasons`.
+        Columns `by`, `value`, `glyphs`, `kept`, `removed`, `removed_share` and `reasons`; characters without a grade
+        are counted under "none".
     """
     parts = []
-    for by in ("style", "face_id", "stroke_count"):
-        groups = scores.groupby(by)["removed"]
-        part = pd.DataFrame({"glyphs": groups.size(), "removed": groups.agg(lambda values: int((values != "").sum()))})
+    for by in ("style", "face_id", "stroke_count", "grade"):
+        values = scores[by].astype("Int64") if by in ("stroke_count", "grade") else scores[by]
+        groups = scores["removed"].groupby(values, dropna=False)
+        part = pd.DataFrame({"glyphs": groups.size(), "removed": groups.agg(lambda removed: (removed != "").sum())})
         part["reasons"] = groups.agg(_reasons)
-        parts.append(
-            part.rename_axis("value").reset_index().assign(by=by, value=lambda rows: rows["value"].astype(str))
-        )
+        names = ["none" if pd.isna(value) else str(value) for value in part.index]
+        parts.append(part.reset_index(drop=True).assign(by=by, value=names))
     report = pd.concat(parts, ignore_index=True)
+    report["kept"] = report["glyphs"] - report["removed"]
     report["removed_share"] = report["removed"] / report["glyphs"]
-    return report[["by", "value", "glyphs", "removed", "removed_share", "reasons"]]
+    return report[["by", "value", "glyphs", "kept", "removed", "removed_share", "reasons"]]
 
 
 def _reasons(removed: pd.Series) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from pydantic import Field
+from scipy import optimize
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
@@ -133,7 +135,7 @@ class Reading:
 
     Attributes:
         characters: The five most probable characters of each picture, best first, `[N][5]`.
-        probability: Probability of the best one, float32 `[N]`.
+        probability: Calibrated probability of the best one, float32 `[N]`.
     """
 
     characters: list[list[str]]
@@ -144,17 +146,92 @@ class Reading:
         return np.array([want in seen[:among] for want, seen in zip(intended, self.characters, strict=True)])
 
 
-@torch.no_grad()
 def read(model: ResNetForImageClassification, images: np.ndarray, batch_size: int = 256) -> Reading:
     """Read pictures uint8 `[N, H, W]` of any size; they are brought to 64 x 64."""
-    seen: list[list[str]] = []
-    probabilities = []
+    best = log_probabilities(model, images, batch_size).topk(min(5, len(model.config.id2label)))
     names = model.config.id2label
+    return Reading(
+        [[names[number] for number in row] for row in best.indices.tolist()], best.values[:, 0].exp().numpy()
+    )
+
+
+def reading_margins(
+    model: ResNetForImageClassification, images: np.ndarray, intended: Sequence[str], batch_size: int = 256
+) -> np.ndarray:
+    """By how much the intended character is likelier than the likeliest other, in log-odds, float32 `[N]`.
+
+    Below 0 the recogniser reads another character. NaN where it does not know the intended one.
+    """
+    number = model.config.label2id
+    wanted = torch.tensor([number.get(character, -1) for character in intended])[:, None]
+    likelihood = log_probabilities(model, images, batch_size)
+    own = likelihood.gather(1, wanted.clamp(min=0))
+    other = likelihood.scatter(1, wanted.clamp(min=0), -torch.inf).amax(dim=1, keepdim=True)
+    return torch.where(wanted < 0, torch.nan, own - other)[:, 0].numpy()
+
+
+@torch.no_grad()
+def log_probabilities(model: ResNetForImageClassification, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
+    """Calibrated log-probabilities of every character, float32 `[N, C]`, of pictures uint8 `[N, H, W]`."""
+    parts = [torch.empty(0, len(model.config.id2label))]
     for first in range(0, len(images), batch_size):
         pixels = to_model_range(images[first : first + batch_size]).to(model.device)
         if pixels.shape[-1] != 64:
             pixels = F.interpolate(pixels, (64, 64), mode="bilinear", antialias=True)
-        best = model(pixels).logits.softmax(dim=1).topk(min(5, len(names)))
-        seen += [[names[number] for number in row] for row in best.indices.tolist()]
-        probabilities.append(best.values[:, 0].cpu().numpy())
-    return Reading(seen, np.concatenate(probabilities))
+        logits = model(pixels).logits.float() / getattr(model.config, "temperature", 1.0)
+        parts.append(logits.log_softmax(dim=1).cpu())
+    return torch.cat(parts)
+
+
+def calibrate(likelihood: torch.Tensor, labels: np.ndarray) -> float:
+    """The temperature that makes probabilities honest on pictures never trained on (Guo et al., 2017).
+
+    Args:
+        likelihood: Log-probabilities `[N, C]`.
+        labels: The right characters' numbers, int64 `[N]`.
+    """
+    wanted = torch.as_tensor(labels)
+
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(likelihood / math.exp(log_temperature), wanted))
+
+    found = optimize.minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded")
+    return math.exp(found.x)
+
+
+def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: how far the share of right readings lies from the probability they claim.
+
+    Args:
+        probability: Of the best character, `[N]`.
+        right: Whether it is the right one, bool `[N]`.
+        bins: Bins of equally many pictures.
+    """
+    order = np.argsort(probability, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return float(sum(len(part) * abs(probability[part].mean() - right[part].mean()) for part in parts) / len(order))
+
+
+def calibration(likelihood: torch.Tensor, labels: np.ndarray) -> dict[str, float]:
+    """How honest the probabilities are without and with a temperature.
+
+    The temperature that is judged on one half of the characters is fitted on the other half.
+
+    Args:
+        likelihood: Uncalibrated log-probabilities `[N, C]`.
+        labels: The right characters' numbers, int64 `[N]`.
+
+    Returns:
+        `temperature` of all, `calibration_error_before` and `calibration_error`.
+    """
+    plain = likelihood.log_softmax(dim=1)
+    right = plain.argmax(dim=1).numpy() == labels
+    probability = np.empty(len(labels), dtype=np.float32)
+    for half in (labels % 2 == 0, labels % 2 == 1):
+        temperature = calibrate(plain[~half], labels[~half]) if (~half).any() else 1.0
+        probability[half] = (plain[half] / temperature).softmax(dim=1).amax(dim=1).numpy()
+    return {
+        "temperature": calibrate(plain, labels),
+        "calibration_error_before": calibration_error(plain.amax(dim=1).exp().numpy(), right),
+        "calibration_error": calibration_error(probability, right),
+    }

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import numpy as np
 import pandas as pd
 import torch
@@ -15,14 +14,14 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.evaluation.report import score_histograms, sheet
+from kanji_diffusion.evaluation.report import figure_image, labelled_sheet, score_histograms
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.scoring import aesthetics, clip, filtering, ink, recogniser
+from kanji_diffusion.scoring import aesthetics, clip, consensus, filtering, ink, recogniser
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.tracker import Tracker
 
-_EXTREMES = 40
+_SHOWN = 20
 _SCORED_AT_ONCE = 1024
 
 
@@ -38,7 +37,7 @@ def train_recogniser(
     characters = sorted(glyphs["character"].unique())
     labels = seen["character"].map({character: number for number, character in enumerate(characters)})
     torch.manual_seed(training.seed)
-    return train(
+    model = train(
         recogniser.recogniser(settings, characters),
         recogniser.RecogniserLoss(settings),
         recogniser.GlyphStore(decode_images(seen), labels.to_numpy(copy=True), settings),
@@ -47,18 +46,28 @@ def train_recogniser(
         checkpoints=checkpoints,
         tracker=tracker,
     )
+    held = glyphs[glyphs["held_out"]]
+    if len(held):
+        wanted = held["character"].map(model.config.label2id).to_numpy()
+        model.config.temperature = recogniser.calibrate(
+            recogniser.log_probabilities(model, decode_images(held)), wanted
+        )
+    return model
 
 
 def check_recogniser(model: ResNetForImageClassification, glyphs: pd.DataFrame) -> dict[str, Any]:
-    """How often the recogniser is right on faces that it never saw."""
-    held = glyphs[glyphs["held_out"]]
+    """How often the recogniser is right on faces that it never saw, and whether it knows how sure it may be."""
+    held = glyphs[glyphs["held_out"]].reset_index(drop=True)
     if held.empty:
         return {"glyphs": 0}
-    reading = recogniser.read(model, decode_images(held))
-    held = held.assign(top1=reading.correct(held["character"].tolist()))
+    likelihood = recogniser.log_probabilities(model, decode_images(held))
+    wanted = held["character"].map(model.config.label2id).to_numpy()
+    held = held.assign(top1=likelihood.argmax(dim=1).numpy() == wanted)
     report: dict[str, Any] = {"glyphs": len(held), "top1": held["top1"].mean()}
-    for by in ("style", "face_id"):
-        report[by] = held.groupby(by)["top1"].mean().to_dict()
+    report |= recogniser.calibration(likelihood * getattr(model.config, "temperature", 1.0), wanted)
+    for by in ("style", "face_id", "stroke_count"):
+        groups = held.groupby(by)["top1"]
+        report[by] = pd.DataFrame({"glyphs": groups.size(), "top1": groups.mean()}).to_dict(orient="index")
     return report
 
 
@@ -78,13 +87,9 @@ def train_clip(
     if settings.source != clip.TRAINED:
         return scorer
     seen = glyphs[glyphs["split"] == "train"]
-    groups = seen.groupby(["character", "style"]).ngroup().to_numpy(copy=True)
+    texts = captions["text"].tolist()
     store = clip.PairStore(
-        decode_images(seen),
-        caption_rows(seen, captions),
-        groups,
-        clip.pooled_texts(scorer, captions["text"].tolist()),
-        bending,
+        decode_images(seen), caption_rows(seen, captions), texts, clip.pooled_texts(scorer, texts), bending
     )
     train(
         clip.towers(scorer.model),
@@ -95,6 +100,8 @@ def train_clip(
         checkpoints=checkpoints,
         tracker=tracker,
     )
+    # The frozen text tower follows the trained parts to their device.
+    scorer.model.to(scorer.device)
     return scorer
 
 
@@ -102,12 +109,13 @@ def train_aesthetic_head(
     scorer: clip.ClipScorer, glyphs: pd.DataFrame, settings: aesthetics.AestheticSettings
 ) -> tuple[aesthetics.AestheticHead, dict[str, Any]]:
     """The aesthetic head, and how often it ranks held-out glyphs above their spoilt selves."""
-    images = decode_images(glyphs[glyphs["split"] == "train"])
-    head = aesthetics.train_aesthetic_head(scorer, images, settings)
-    held = glyphs[glyphs["held_out"]]
-    checked = decode_images(held if len(held) else glyphs[glyphs["view"] == 0])
-    ranked = aesthetics.ranking_accuracy(scorer, head, checked, settings.seed + 1)
-    return head, {"ranked_right": float(np.mean(list(ranked.values()))), "kind": ranked}
+    if settings.head == aesthetics.TRAINED:
+        images = decode_images(glyphs[glyphs["split"] == "train"])
+        head = aesthetics.train_aesthetic_head(scorer, images, settings)
+    else:
+        head = aesthetics.load_laion_head(Path(settings.head), scorer)
+    held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
+    return head, aesthetics.ranking_report(scorer, head, decode_images(held), held["style"], settings.seed + 1)
 
 
 def score_glyphs(
@@ -115,9 +123,10 @@ def score_glyphs(
     captions: pd.DataFrame,
     scorer: clip.ClipScorer,
     head: aesthetics.AestheticHead,
+    reader: ResNetForImageClassification,
     cluster: ClusterSettings,
 ) -> pd.DataFrame:
-    """Scores and ink measures of every glyph, and its long caption."""
+    """Scores and ink measures of every glyph; its likeness to other faces only for those that are trained on."""
     long = captions.loc[captions["form"] == "long", ["character", "style", "text"]]
     scored = glyphs.drop(columns="image").merge(long, on=["character", "style"], how="left")
     images = decode_images(glyphs)
@@ -125,39 +134,55 @@ def score_glyphs(
     scored = scored.rename(columns={"text": "caption"}).fillna({"caption": ""})
     distinct, numbers = np.unique(scored["caption"].tolist(), return_inverse=True)
     wanted = scorer.text_features(distinct.tolist())[numbers]
-    blocks = [
-        (images[first : first + _SCORED_AT_ONCE], wanted[first : first + _SCORED_AT_ONCE])
-        for first in range(0, len(images), _SCORED_AT_ONCE)
-    ]
-    measures = mapper(cluster, on_devices=False)(partial(_measure, scorer, head), blocks)
-    return pd.concat([scored, pd.concat(measures, ignore_index=True)], axis=1)
+    characters = scored["character"].tolist()
+    starts = range(0, len(images), _SCORED_AT_ONCE)
+    blocks = [tuple(part[i : i + _SCORED_AT_ONCE] for part in (images, wanted, characters)) for i in starts]
+    measures = mapper(cluster, on_devices=False)(partial(_measure, scorer, head, reader), blocks)
+    offered = np.flatnonzero(scored["split"] == "train")
+    agreed = consensus.consensus(scored.iloc[offered], images[offered])
+    return pd.concat([scored, pd.concat(measures, ignore_index=True), agreed], axis=1)
 
 
 def _measure(
-    scorer: clip.ClipScorer, head: aesthetics.AestheticHead, block: tuple[np.ndarray, np.ndarray]
+    scorer: clip.ClipScorer,
+    head: aesthetics.AestheticHead,
+    reader: ResNetForImageClassification,
+    block: tuple[np.ndarray, np.ndarray, list[str]],
 ) -> pd.DataFrame:
-    images, wanted = block
-    measures = ink.ink_measures(images)
-    measures.insert(0, "clip_score", (scorer.image_features(images) * wanted).sum(axis=1))
-    measures.insert(1, "aesthetic_score", head.scores(scorer.stage_statistics(images)))
-    return measures
+    images, wanted, characters = block
+    scores = {
+        "clip_score": (scorer.image_features(images) * wanted).sum(axis=1),
+        "aesthetic_score": head.scores(scorer, images),
+        "reading_margin": recogniser.reading_margins(reader, images, characters),
+    }
+    return pd.concat([pd.DataFrame(scores), ink.ink_measures(images)], axis=1)
 
 
 def select_glyphs(
     scores: pd.DataFrame, glyphs: pd.DataFrame, settings: filtering.FilterSettings
-) -> tuple[pd.DataFrame, pd.DataFrame, matplotlib.figure.Figure, Image.Image]:
+) -> tuple[pd.DataFrame, pd.DataFrame, Image.Image, Image.Image]:
     """The training glyphs that are kept, the report of what was removed, histograms, and a sheet of extremes."""
     offered = scores[scores["split"] == "train"].reset_index(drop=True)
     judged = offered.assign(removed=filtering.judge_glyphs(offered, settings))
     kept = judged.loc[judged["removed"] == "", ["glyph_id"]]
-    ranked = judged.sort_values("aesthetic_score")["glyph_id"]
-    middle = len(ranked) // 2
-    shown = [*ranked[:_EXTREMES], *ranked[middle : middle + _EXTREMES], *ranked[-_EXTREMES:]]
-    images = decode_images(glyphs.set_index("glyph_id").loc[shown])
-    marks = judged.set_index("glyph_id").loc[shown, "removed"] == ""
-    return (
-        kept,
-        filtering.filter_report(judged),
-        score_histograms(judged),
-        sheet(images, columns=_EXTREMES // 2, right=marks.tolist()),
+    histograms = figure_image(score_histograms(judged, list(filtering.StyleFilter.model_fields)))
+    return kept, filtering.filter_report(judged), histograms, _extremes(judged, glyphs.set_index("glyph_id")["image"])
+
+
+def _extremes(judged: pd.DataFrame, pictures: pd.Series) -> Image.Image:
+    """For each style what was removed, and the worst, the median and the best by aesthetic and by CLIP score."""
+    shown: dict[str, pd.DataFrame] = {}
+    for style, rows in judged.groupby("style"):
+        removed = rows[rows["removed"] != ""]
+        shown[f"{style}: removed ({len(removed)})"] = removed.sample(min(_SHOWN, len(removed)), random_state=0)
+        for score in ("aesthetic_score", "clip_score"):
+            ranked = rows.sort_values(score)
+            name = f"{style}: {score.replace('_', ' ')}"
+            middle = max(0, (len(ranked) - _SHOWN) // 2)
+            shown[f"{name}, worst"] = ranked[:_SHOWN]
+            shown[f"{name}, median"] = ranked[middle : middle + _SHOWN]
+            shown[f"{name}, best"] = ranked[-_SHOWN:]
+    return labelled_sheet(
+        {label: decode_images(pictures[rows["glyph_id"]].to_frame()) for label, rows in shown.items()},
+        {label: (rows["removed"] == "").tolist() for label, rows in shown.items()},
     )

@@ -41,7 +41,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.score_glyphs,
-                ["glyphs", "captions", "clip_model", "aesthetic_head", "params:cluster"],
+                ["glyphs", "captions", "clip_model", "aesthetic_head", "recogniser", "params:cluster"],
                 "glyph_scores",
                 name="score_glyphs",
             ),
