@@ -47,6 +47,9 @@ class Ranker(nn.Module):
         features: Number of features F.
     """
 
+    centre: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(features))

@@ -42,11 +42,11 @@ def consensus(glyphs: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     usual = glyphs.assign(own=own.numpy()).groupby("style")["own"].transform(lambda values: values.quantile(_TYPICAL))
     trusted = (margin > 0) & (own <= torch.as_tensor(usual.to_numpy(copy=True)))
     own, other, nearest = space.distances(trusted.float())
-    margin = ((other - own) / (other + own).clamp(min=1e-6)).numpy()
+    margin = (other - own) / (other + own).clamp(min=1e-6)
     others = glyphs.groupby("character")["face_id"].transform("nunique").to_numpy() - 1
     alone = (others < _FEWEST_OTHERS) | (len(names) < 2)
     return pd.DataFrame(
-        {"consensus": np.where(alone, np.nan, margin), "looks_like": names[nearest.numpy()]}, index=glyphs.index
+        {"consensus": np.where(alone, np.nan, margin.numpy()), "looks_like": names[nearest.numpy()]}, index=glyphs.index
     )
 
 

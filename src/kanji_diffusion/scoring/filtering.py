@@ -28,16 +28,16 @@ class Limit(Settings):
         """The lowest and the highest value that is kept of one style's `values`."""
         low, high = [-np.inf if self.min is None else self.min], [np.inf if self.max is None else self.max]
         if self.lowest:
-            low.append(values.quantile(self.lowest))
+            low.append(float(values.quantile(self.lowest)))
         if self.highest:
-            high.append(values.quantile(1 - self.highest))
+            high.append(float(values.quantile(1 - self.highest)))
         median = values.median()
         deviation = 1.4826 * (values - median).abs().median()
         if self.below is not None:
             low.append(median - self.below * deviation)
         if self.above is not None:
             high.append(median + self.above * deviation)
-        return np.nanmax(low), np.nanmin(high)
+        return float(np.nanmax(low)), float(np.nanmin(high))
 
 
 class StyleFilter(Settings):

@@ -37,8 +37,9 @@ def train_recogniser(
     characters = sorted(glyphs["character"].unique())
     labels = seen["character"].map({character: number for number, character in enumerate(characters)})
     torch.manual_seed(training.seed)
-    model = train(
-        recogniser.recogniser(settings, characters),
+    model = recogniser.recogniser(settings, characters)
+    train(
+        model,
         recogniser.RecogniserLoss(settings),
         recogniser.GlyphStore(decode_images(seen), labels.to_numpy(copy=True), settings),
         training,
@@ -115,7 +116,7 @@ def train_aesthetic_head(
     else:
         head = aesthetics.load_laion_head(Path(settings.head), scorer)
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
-    return head, aesthetics.ranking_report(scorer, head, decode_images(held), held["style"], settings.seed + 1)
+    return head, aesthetics.ranking_report(scorer, head, decode_images(held), held["style"].tolist(), settings.seed + 1)
 
 
 def score_glyphs(
