@@ -1,5 +1,7 @@
 """A model small enough to train in milliseconds."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -37,6 +39,28 @@ class SquareLoss:
             loss = loss * float("nan")
         self.calls += 1
         return LossOutput(loss, {"error": errors.detach()})
+
+
+class Spoiling(SquareLoss):
+    """Gives NaN for the part of a batch that holds one of some samples."""
+
+    def __init__(self, samples):
+        super().__init__()
+        self.samples = set(samples)
+
+    def __call__(self, module, batch, random):
+        output = super().__call__(module, batch, random)
+        if self.samples & set(random.sample.tolist()):
+            output.loss = output.loss * float("nan")
+        return output
+
+
+class Slow(SquareLoss):
+    """Leaves time to interrupt it."""
+
+    def __call__(self, module, batch, random):
+        time.sleep(0.05)
+        return super().__call__(module, batch, random)
 
 
 class Recorder:

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
-from tests.training.conftest import Recorder, SquareLoss
+from tests.training.conftest import Recorder, Slow, Spoiling, SquareLoss
 
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion.latents import LatentStore
@@ -44,26 +43,6 @@ class Dying(DiffusionLoss):
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(unet, batch, random)
-
-
-class Spoiling(SquareLoss):
-    """Gives NaN for the part of a batch that holds one of some samples."""
-
-    def __init__(self, samples):
-        super().__init__()
-        self.samples = set(samples)
-
-    def __call__(self, module, batch, random):
-        output = super().__call__(module, batch, random)
-        if self.samples & set(random.sample.tolist()):
-            output.loss = output.loss * float("nan")
-        return output
-
-
-class Slow(SquareLoss):
-    def __call__(self, module, batch, random):
-        time.sleep(0.05)
-        return super().__call__(module, batch, random)
 
 
 @pytest.fixture
@@ -157,7 +136,6 @@ def test_nan_from_one_step_on_stops_all_with_a_sentence(line, tmp_path, ray_here
 
 def test_a_stopped_run_is_continued_by_another_number_of_workers(line, tmp_path, ray_here):
     straight = launch.train(line()[0], Slow(), *line()[1:], name="line", cluster=ONE)
-    recorder = Recorder()
 
     class Stopping(Recorder):
         def metrics(self, values, step):
@@ -165,10 +143,9 @@ def test_a_stopped_run_is_continued_by_another_number_of_workers(line, tmp_path,
             if step == 20 and "line/loss" in values:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    recorder = Stopping()
     with pytest.raises(TrainingInterrupted, match=r"stopped at step \d+ of 60 and saved"):
         launch.train(
-            line()[0], Slow(), *line()[1:], name="line", cluster=TWO, checkpoints=tmp_path, tracker=recorder
+            line()[0], Slow(), *line()[1:], name="line", cluster=TWO, checkpoints=tmp_path, tracker=Stopping()
         )  # fmt: skip
     saved = max(int(path.name.removeprefix("step_")) for path in tmp_path.glob("line/*/step_*"))
     assert 20 < saved < 60

@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from logging.handlers import QueueHandler
 from pathlib import Path
 from types import TracebackType
@@ -77,8 +78,7 @@ def train(
     loop.check(module, loss, store, settings, name, cluster.workers)
     checkpoints = checkpoints.absolute() if checkpoints else None
     folder = loop.run_folder(module, loss, store, settings, name, checkpoints)
-    found = ckpt.newest_checkpoint(folder) if folder else None
-    if cluster.workers == 1 or (found and found.step >= settings.steps):
+    if cluster.workers == 1 or _finished(folder, settings):
         return loop.Run(module, loss, store, settings, name, folder, tracker, sheet, Workers()).train()
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +88,11 @@ def train(
     parcel = {"run": (module, loss, settings, name, folder, sheet), "store": _pack(ray, store), "post": post}
     module.load_state_dict(_Driver(ray, name, post, tracker).train(parcel, cluster, folder))
     return module.cpu().eval()
+
+
+def _finished(folder: Path | None, settings: loop.TrainingSettings) -> bool:
+    found = ckpt.newest_checkpoint(folder) if folder else None
+    return found is not None and found.step >= settings.steps
 
 
 class _Post:
@@ -127,37 +132,40 @@ class _Driver:
 
     def __init__(self, ray: Any, name: str, post: Any, tracker: Tracker) -> None:
         self.ray, self.name, self.post, self.tracker = ray, name, post, tracker
+        self.shown = ExitStack()
         self.progress: Progress | None = None
         self.done, self.starts = 0, 0
 
     def train(self, parcel: dict[str, Any], cluster: ClusterSettings, folder: Path | None) -> dict[str, torch.Tensor]:
         """Start the workers, listen until they end, and return the averaged weights."""
+        with tempfile.TemporaryDirectory(prefix="kanji_diffusion_") as storage, self.shown:
+            outcome = self._fit(_trainer(parcel, cluster, self.name, storage))
+            if failure := self.ray.get(self.post.failure.remote()):
+                raise failure
+            if isinstance(outcome, Exception):
+                raise self._reason(outcome, folder)
+        return {key: torch.tensor(value) for key, value in outcome.return_value.items()}
+
+    def _fit(self, trainer: Any) -> Any:
+        """The trainer's result or exception. Ray waits in another thread: signals and figures come to this one."""
         outcome: list[Any] = []
-        with tempfile.TemporaryDirectory(prefix="kanji_diffusion_") as storage:
-            trainer = _trainer(parcel, cluster, self.name, storage)
 
-            def fit() -> None:
-                try:
-                    outcome.append(trainer.fit())
-                except Exception as error:
-                    outcome.append(error)
+        def fit() -> None:
+            try:
+                outcome.append(trainer.fit())
+            except Exception as error:
+                outcome.append(error)
 
-            fitting = threading.Thread(target=fit, daemon=True, name=f"ray-train-{self.name}")
-            with loop.stop_on_signal() as stop:
-                fitting.start()
-                while fitting.is_alive():
-                    fitting.join(_SECONDS_BETWEEN_LOOKS)
-                    self._listen()
-                    if stop.is_set():
-                        self.post.ask_to_stop.remote()
-            self._listen()
-        if failure := self.ray.get(self.post.failure.remote()):
-            raise failure
-        if self.progress:
-            self.progress.__exit__(None, None, None)
-        if isinstance(outcome[0], Exception):
-            raise self._reason(outcome[0], folder)
-        return {key: torch.tensor(value) for key, value in outcome[0].return_value.items()}
+        fitting = threading.Thread(target=fit, daemon=True, name=f"ray-train-{self.name}")
+        with loop.stop_on_signal() as stop:
+            fitting.start()
+            while fitting.is_alive():
+                fitting.join(_SECONDS_BETWEEN_LOOKS)
+                self._listen()
+                if stop.is_set():
+                    self.post.ask_to_stop.remote()
+        self._listen()
+        return outcome[0]
 
     def _listen(self) -> None:
         for kind, content in self.ray.get(self.post.collect.remote()):
@@ -179,7 +187,7 @@ class _Driver:
 
     def _on_progress(self, total: int, done: int, note: str) -> None:
         if self.progress is None:
-            self.progress, self.done = Progress(self.name, total, done), done
+            self.progress, self.done = self.shown.enter_context(Progress(self.name, total, done)), done
         self.progress.advance(done - self.done, note)
         self.done = done
 
@@ -245,8 +253,10 @@ def _work(parcel: dict[str, Any]) -> dict[str, np.ndarray] | None:
         if not _all_failed(post, workers.size):
             raise
         return None
-    # Ray Train brings no tensors back.
-    return {key: value.numpy() for key, value in trained.state_dict().items()} if workers.rank == 0 else None
+    if workers.rank:
+        return None
+    ray.get(post.stopping.remote())  # by then it has what this worker told it
+    return {key: value.numpy() for key, value in trained.state_dict().items()}  # Ray Train brings no tensors back
 
 
 def _all_failed(post: Any, size: int) -> bool:
