@@ -10,11 +10,11 @@ KINDS = ("wrong character", "box", "blank", "heavy noise")
 
 
 def plant(glyphs: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
-    """Spoil a share of the training glyphs of each style, half in one view, half in all views of a glyph.
+    """Spoil a share of the training pictures of each style: half of them singly, half in all views of a glyph.
 
     Args:
         glyphs: What `split_glyphs` returned.
-        share: Of the pictures of each style, for each half alike.
+        share: Of the pictures of each style; each kind is planted at least once.
         seed: Which ones, and how.
 
     Returns:
@@ -24,10 +24,9 @@ def plant(glyphs: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     glyphs = glyphs.reset_index(drop=True).assign(planted="")
     images = decode_images(glyphs)
     originals = images.copy()
-    views = glyphs["view"].nunique()
     for _, offered in glyphs[glyphs["split"] == "train"].groupby("style"):
         kind, planted = 0, 0
-        wanted = max(len(KINDS) * (views + 1), round(share * len(offered)))
+        wanted = max(len(KINDS), round(share * len(offered)))
         while planted < wanted:
             whole = planted >= wanted / 2
             first = offered.loc[generator.choice(offered.index)]

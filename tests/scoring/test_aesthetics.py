@@ -30,7 +30,7 @@ def test_spoilt_glyphs_of_unseen_faces_score_lower(scorer, glyphs, tmp_path):
 @pytest.mark.parametrize("kind", degradations.TRAINING | degradations.HELD_OUT)
 @pytest.mark.parametrize("enlarged", [1, 4])
 def test_each_degradation_changes_more_with_its_amount_at_any_size(glyphs, kind, enlarged):
-    images = decode_images(glyphs[glyphs["view"] == 0]).repeat(enlarged, axis=1).repeat(enlarged, axis=2)
+    images = decode_images(glyphs[glyphs["view"] == 0])[::3].repeat(enlarged, axis=1).repeat(enlarged, axis=2)
     ink = (255 - images.astype(int)).mean()
     little, much = (
         np.abs(degradations.spoil(images, kind, amount, seed=0).astype(int) - images).mean() / ink

@@ -11,7 +11,11 @@ from kanji_diffusion.scoring.recogniser import (
     RecogniserLoss,
     RecogniserSettings,
     bend,
+    calibrate,
+    calibration,
+    calibration_error,
     read,
+    reading_margins,
     recogniser,
 )
 from kanji_diffusion.training.loop import TrainingSettings, train
@@ -73,3 +77,38 @@ def test_bending_depends_on_the_sample_alone_and_keeps_the_ink(glyphs):
     assert (bent.amin(dim=(1, 2, 3)) < 0).all()
     assert bent.min() >= -1.001
     assert bent.max() <= 1.001
+
+
+def test_a_temperature_makes_probabilities_honest():
+    generator = np.random.default_rng(0)
+    logits = torch.as_tensor(generator.normal(size=(4000, 10)), dtype=torch.float32)
+    labels = torch.distributions.Categorical(logits=logits).sample().numpy()
+    modest = (logits / 3).log_softmax(dim=1)
+    assert calibrate(modest, labels) == pytest.approx(1 / 3, rel=0.1)
+    report = calibration(modest, labels)
+    assert report["calibration_error"] < 0.5 * report["calibration_error_before"]
+    assert calibration_error(np.full(100, 0.8), np.arange(100) % 5 > 0) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(np.full(100, 0.9), np.arange(100) % 2 > 0) == pytest.approx(0.4, abs=1e-6)
+
+
+def test_a_temperature_is_saved_and_changes_probabilities_but_no_reading(reader, glyphs, tmp_path):
+    from transformers import ResNetForImageClassification
+
+    images = decode_images(glyphs[:20])
+    plain = read(reader, images)
+    reader.save_pretrained(tmp_path)
+    sharper = ResNetForImageClassification.from_pretrained(tmp_path).eval()
+    sharper.config.temperature = 0.5
+    sharper.save_pretrained(tmp_path)
+    loaded = ResNetForImageClassification.from_pretrained(tmp_path).eval()
+    again = read(loaded, images)
+    assert [row[0] for row in again.characters] == [row[0] for row in plain.characters]
+    assert (again.probability > plain.probability).all()
+
+
+def test_margins_are_positive_where_the_intended_character_is_read(reader, glyphs):
+    held = glyphs[glyphs["held_out"]]
+    images, intended = decode_images(held), held["character"].tolist()
+    margins = reading_margins(reader, images, intended)
+    np.testing.assert_array_equal(margins > 0, read(reader, images).correct(intended))
+    assert np.isnan(reading_margins(reader, images[:1], ["龍"])).all()

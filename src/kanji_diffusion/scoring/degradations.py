@@ -25,7 +25,8 @@ def _pixels(ink: torch.Tensor, share: float) -> int:
 
 def _spread(ink: torch.Tensor, share: float, pool: Callable[..., torch.Tensor]) -> torch.Tensor:
     reach = _pixels(ink, share)
-    return pool(ink, 2 * reach + 1, stride=1, padding=reach)
+    rows = pool(ink, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return pool(rows, (1, 2 * reach + 1), stride=1, padding=(0, reach))
 
 
 def _grains(grains: torch.Tensor, ink: torch.Tensor) -> torch.Tensor:
@@ -99,6 +100,14 @@ def blotted(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> to
     return torch.maximum(ink, drops.amax(dim=1, keepdim=True))
 
 
+def smeared(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
+    """Wet ink drawn out to one side."""
+    angle = random.uniform("angle") * 2 * torch.pi
+    way = 0.2 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    trail = [(1 - step / 7) * _moved(ink, way * step / 6) for step in range(1, 7)]
+    return torch.maximum(ink, (0.15 + 0.75 * amount) * torch.stack(trail).amax(dim=0))
+
+
 def wobbly(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
     """Strokes drawn by a trembling hand."""
     size = ink.shape[-2:]
@@ -153,7 +162,7 @@ def _moved(ink: torch.Tensor, shift: torch.Tensor, wave: torch.Tensor | float = 
 
 
 TRAINING: dict[str, Degradation] = {
-    each.__name__: each for each in (blur, noise, jagged, broken, merged, clipped, scratched, blotted, wobbly)
+    each.__name__: each for each in (blur, noise, jagged, broken, merged, clipped, scratched, blotted, smeared, wobbly)
 }
 """What the aesthetic head is trained on."""
 
