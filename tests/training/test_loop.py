@@ -3,6 +3,7 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -91,6 +92,57 @@ def test_too_many_such_steps_stop_the_run_with_a_sentence(line, tmp_path):
     module, store, settings = line(max_skipped=3)
     with pytest.raises(KanjiDiffusionError, match=r"at step 26: 3 steps in a row.*checkpoint is of step 20"):
         train(module, SquareLoss(range(24, 60)), store, settings, name="line", checkpoints=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fail", "asked"),
+    [
+        (lambda: torch.empty(10**15), " when it asked for 4000000000000000 bytes"),
+        (lambda: np.empty(2**50), ""),
+    ],
+)
+def test_memory_that_runs_out_is_told_in_a_sentence(line, tmp_path, fail, asked):
+    class Hungry(SquareLoss):
+        def __call__(self, module, batch, random):
+            if self.calls == 25:
+                fail()
+            return super().__call__(module, batch, random)
+
+    module, store, settings = line()
+    with pytest.raises(KanjiDiffusionError) as told:
+        train(module, Hungry(), store, settings, name="line", checkpoints=tmp_path)
+    assert str(told.value) == (
+        f"Training of line ran out of memory on cpu at step 25{asked}, and the last good checkpoint is of step 20: "
+        "give it more memory to continue, or start anew with a smaller `batch_size` than 8 or a larger `accumulate` than 1."
+    )
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(line):
+    class Broken(SquareLoss):
+        def __call__(self, module, batch, random):
+            return super().__call__(module, {**batch, "x": torch.zeros(8, 3)}, random)
+
+    module, store, settings = line()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train(module, Broken(), store, settings, name="line")
+
+
+def test_figures_are_logged_at_the_same_steps_with_the_same_values_after_a_stop(line, tmp_path):
+    straight, stopped = Recorder(), Recorder()
+    train(line()[0], SquareLoss(), *line(report_every=7)[1:], name="line", tracker=straight)
+    for step in (3, 10, 33):
+        module, store, settings = line(report_every=7)
+        with pytest.raises(TrainingInterrupted):
+            loss = Stopping(step - stopped_at(tmp_path))
+            train(module, loss, store, settings, name="line", checkpoints=tmp_path, tracker=stopped)
+    train(line()[0], SquareLoss(), store, settings, name="line", checkpoints=tmp_path, tracker=stopped)
+    for name in ("line/loss", "line/error", "line/gradient_norm", "line/learning_rate"):
+        assert stopped.told[name] == straight.told[name]
+        assert sorted(straight.told[name]) == [7, 14, 21, 28, 35, 42, 49, 56, 60]
+
+
+def stopped_at(checkpoints):
+    return max((int(path.name.removeprefix("step_")) for path in checkpoints.glob("line/*/step_*")), default=0)
 
 
 def test_sheets_see_averaged_weights_and_leave_training_alone(line):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import signal
 import threading
 import time
@@ -325,13 +326,14 @@ class Run:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            reason = str(error).splitlines()[0] if str(error) else "the system refused"
-            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in reason:
+            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
                 raise
+            asked = re.search(r"[Tt]ried to allocate (\d+(?:\.\d+)? \w+)", str(error))
             raise KanjiDiffusionError(
-                f"Training of {self.name} ran out of memory on {self.device} at step {self.step} ({reason}), and "
-                f"{self._last_good()}: give it more memory to continue, or start anew with a larger `accumulate` "
-                f"than {self.settings.accumulate} or a smaller `batch_size` than {self.settings.batch_size}."
+                f"Training of {self.name} ran out of memory on {self.device} at step {self.step}"
+                f"{f' when it asked for {asked[1]}' if asked else ''}, and {self._last_good()}: give it more memory to "
+                f"continue, or start anew with a smaller `batch_size` than {self.settings.batch_size} or a larger "
+                f"`accumulate` than {self.settings.accumulate}."
             ) from error
 
     def _last_good(self) -> str:

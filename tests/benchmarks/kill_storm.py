@@ -1,0 +1,142 @@
+"""Does a training survive `kill -9`? A hundred at random times, while a checkpoint is written after every step.
+
+From the project's root: `.venv/bin/python -m tests.benchmarks.kill_storm [kills] [seed]`. After each kill every folder
+that bears a checkpoint's name must load, byte for byte by its manifest, and the newest must not be older than before.
+At the end the newest must equal, bit for bit, the one of a run that was never killed. Exits with 1 if anything fails.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kanji_diffusion.errors import TrainingInterrupted
+from kanji_diffusion.training.checkpoint import load_checkpoint
+from kanji_diffusion.training.hardware import set_threads
+from kanji_diffusion.training.loop import LossOutput, TrainingSettings, train
+
+_GROUPS = ("module", "ema", "optimizer", "report")
+_SETTINGS = TrainingSettings(
+    steps=1_000_000,
+    batch_size=8,
+    learning_rate=1e-3,
+    decay="constant",
+    checkpoint_every=1,
+    report_every=3,
+    device="cpu",
+)
+
+
+class Waves:
+    """Points of random waves."""
+
+    def __len__(self):
+        return 64
+
+    def fingerprint(self):
+        return "waves"
+
+    def gather(self, index, random):
+        x = random.normal("x", 256)
+        return {"x": x, "y": torch.sin(x + index[:, None])}
+
+
+class SquareLoss:
+    """Asks for the end of the training at one step."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def __call__(self, module, batch, random):
+        if self.last is not None and random.sample[-1] == self.last * _SETTINGS.batch_size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        errors = (module(batch["x"]) - batch["y"]).square().mean(dim=1)
+        return LossOutput(errors.mean(), {"error": errors.detach()})
+
+
+def run(folder, last=None):
+    """Train a module of half a million weights; each checkpoint of it takes about 9 MB."""
+    set_threads(1)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(256, 1024), nn.SiLU(), nn.Linear(1024, 256))
+    try:
+        train(module, SquareLoss(last), Waves(), _SETTINGS, name="waves", checkpoints=folder)
+    except TrainingInterrupted:
+        sys.exit(0)
+
+
+def checkpoints(folder):
+    """Every folder that bears a checkpoint's name, the oldest first."""
+    return sorted(folder.glob("waves/*/step_*"))
+
+
+def inspect(folder):
+    """The newest step after loading every checkpoint, each of which must be of the step that it says."""
+    step = 0
+    for found in checkpoints(folder):
+        state = load_checkpoint(found, _GROUPS)
+        counted = {int(value) for name, value in state.tensors["optimizer"].items() if name.startswith("step/")}
+        if counted != {state.step}:
+            raise SystemExit(f"{found} holds optimizer steps {counted}.")
+        step = max(step, state.step)
+    return step
+
+
+def main(kills: int, seed: int) -> None:
+    """Kill, look, repeat; then compare."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__, "kanji_diffusion.training.loop"])
+    draw = random.Random(seed)
+    newest, loaded, torn, began, life = 0, 0, 0, time.perf_counter(), None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "killed"
+        for number in range(kills):
+            child = processes.Process(target=run, args=(folder,))
+            started = time.perf_counter()
+            child.start()
+            if life is None:
+                while len(checkpoints(folder)) < 2 or inspect(folder) < 5:
+                    time.sleep(0.01)
+                life = 2 * (time.perf_counter() - started)
+            else:
+                time.sleep(draw.uniform(0, life))
+            os.kill(child.pid, signal.SIGKILL)
+            child.join()
+            torn += bool(list(folder.glob("waves/*/.partial_*")))
+            loaded += len(checkpoints(folder))
+            step = inspect(folder)
+            if step < newest or not step:
+                raise SystemExit(
+                    f"After kill {number + 1} the newest checkpoint is of step {step}, before of {newest}."
+                )
+            newest = step
+        straight = Path(name) / "straight"
+        child = processes.Process(target=run, args=(straight, newest))
+        child.start()
+        child.join()
+        ours, theirs = (load_checkpoint(checkpoints(each)[-1], _GROUPS).tensors for each in (folder, straight))
+        difference = max(
+            (ours[group][key].double() - theirs[group][key].double()).abs().max().item()
+            for group in _GROUPS
+            for key in theirs[group]
+        )
+    print(
+        f"{kills} kills in {time.perf_counter() - began:.0f} s: {torn} left a half-written checkpoint behind, none was "
+        f"taken for whole; all {loaded} folders named as checkpoints loaded; the newest rose to step {newest} and "
+        f"never fell.\nLargest difference from a run of {newest} steps that was never killed: {difference}"
+    )
+    raise SystemExit(difference != 0)
+
+
+if __name__ == "__main__":
+    given = [int(argument) for argument in sys.argv[1:]]
+    main(*given, *(100, 0)[len(given) :])
