@@ -13,7 +13,8 @@ from kedro.config import OmegaConfigLoader
 from PIL import Image
 
 MADE = {
-    "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet"],
+    "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet",
+                        "rejected_glyphs.png"],
     "03_primary": ["glyphs.arrow", "glyph_sheet.png", "captions.parquet"],
     "04_feature": ["glyph_scores.parquet"],
     "05_model_input": ["selected_glyphs.parquet", "caption_states", "small/latents", "large/latents"],

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.face import inspect_file
-from kanji_diffusion.glyphs.fonts import FaceRule, FontSettings, audit_glyphs, list_faces, usable_faces
+from kanji_diffusion.glyphs.fonts import AuditSettings, FaceRule, FontSettings, audit_glyphs, list_faces, usable_faces
 
 FontMaker = Callable[..., Path]
 ALL = FontSettings(unlisted="include")
@@ -168,7 +168,7 @@ def test_planted_glyphs_are_found(tmp_path: Path, make_font: FontMaker, five: pd
     }
     make_font(tmp_path / "fonts" / "planted.ttf", planted)
     make_font(tmp_path / "fonts" / "sparse.ttf", {c: SQUARES[c] for c in "水火木金"}, ["Sparse"])
-    settings = FontSettings(unlisted="include", max_overflow=1.2)
+    settings = FontSettings(unlisted="include", audit=AuditSettings(max_overflow=1.2))
     faces = list_faces(tmp_path / "fonts", settings, five)
     audit = audit_glyphs(faces, five, tmp_path / "fonts", settings)
     reasons = audit.set_index(["face_id", "character"])["reason"]
@@ -206,4 +206,4 @@ def test_an_audit_that_leaves_nothing_is_refused(
     faces: pd.DataFrame, grade_one: pd.DataFrame, font_folder: Path
 ) -> None:
     with pytest.raises(KanjiDiffusionError, match="rejects every glyph"):
-        audit_glyphs(faces, grade_one, font_folder, FontSettings(min_ink=0.99))
+        audit_glyphs(faces, grade_one, font_folder, FontSettings(audit=AuditSettings(min_ink=0.99)))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, Self
+from functools import cache
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.glyphs.styles import STYLE_WORDS
 from kanji_diffusion.settings_model import Settings
+
+_LOGGER = logging.getLogger(__name__)
+
+Fits = Callable[[Sequence[str]], Sequence[bool]]
+"""Tells of each text whether the text encoder reads it whole."""
 
 _TEMPLATE_FIELDS = {"subject", "style", "medium", "quality"}
 
@@ -28,7 +36,7 @@ class CaptionSettings(Settings):
     styles: dict[str, str] = Field(
         default={"gothic": "gothic", "mincho": "mincho", "brush": "brush", "handwritten": "handwritten"},
         min_length=1,
-        description="Style class of the faces -> the words that name it in a caption.",
+        description="Style class of the faces -> its words in a caption; one left out is called by its usual words.",
     )
     default_style: str = Field(default="gothic", description="The style of a prompt that names none.")
     medium: str = Field(default="kanji", description="What is pictured; each constant word weakens the others.")
@@ -51,17 +59,24 @@ class CaptionSettings(Settings):
         return self
 
 
-def write_captions(characters: pd.DataFrame, styles: Sequence[str], settings: CaptionSettings) -> pd.DataFrame:
+def write_captions(
+    characters: pd.DataFrame,
+    styles: Sequence[str],
+    settings: CaptionSettings,
+    fits: Fits | None = None,
+) -> pd.DataFrame:
     """Write the captions of every character in every style.
 
     The long form joins the first meanings. A short form is one meaning, and goes only to the character that
     lists that meaning earliest (the more frequent one when two list it equally early), so that a bare word
-    always means one character: "forest" is 森, although 林 lists it too.
+    always means one character: "forest" is 森, although 林 lists it too. Of a long form that does not fit, the
+    last meanings are left out; a short form that does not fit is not written. What is left out is logged.
 
     Args:
         characters: Rows with character, code_point, frequency and meanings (none empty).
-        styles: Style classes of the faces in use; each is a key of `settings.styles`.
+        styles: Style classes of the faces in use.
         settings: Template and words.
+        fits: Tells of each text whether the text encoder reads it whole; None if all fit.
 
     Returns:
         caption_id, character, style, form ("long" or "short"), position (0 for the long form, else the rank
@@ -69,32 +84,72 @@ def write_captions(characters: pd.DataFrame, styles: Sequence[str], settings: Ca
         character and style.
 
     Raises:
-        KanjiDiffusionError: A style has no words in the settings.
+        KanjiDiffusionError: A style has no words, or no meaning of a character fits.
     """
     words = {style: _style_words(style, settings) for style in sorted(set(styles))}
     owners = _meaning_owners(characters)
-    rows: list[dict[str, Any]] = []
-    for character, code_point, meanings in zip(
-        characters["character"], characters["code_point"], characters["meanings"], strict=True
-    ):
-        subjects = {_join(list(meanings)[: settings.meanings]): 0}
-        owned = [rank for rank, meaning in enumerate(meanings, 1) if owners[meaning.lower()] == character]
-        for rank in owned[: settings.short_forms]:
-            subjects.setdefault(meanings[rank - 1], rank)
-        rows.extend(
-            {
-                "caption_id": f"{code_point:04x}.{style}.{position}",
-                "character": character,
-                "style": style,
-                "form": "short" if position else "long",
-                "position": position,
-                "subject": subject,
-                "text": _fill_template(subject, words[style], settings),
-            }
-            for style in words
-            for subject, position in subjects.items()
-        )
+    subjects = {
+        character: _subjects(character, list(meanings), owners, settings)
+        for character, meanings in zip(characters["character"], characters["meanings"], strict=True)
+    }
+    if fits:
+        subjects = _fitting_subjects(subjects, characters, words, settings, fits)
+    rows = [
+        {
+            "caption_id": f"{ord(character):04x}.{style}.{position}",
+            "character": character,
+            "style": style,
+            "form": "short" if position else "long",
+            "position": position,
+            "subject": subject,
+            "text": _fill_template(subject, words[style], settings),
+        }
+        for character in characters["character"]
+        for style in words
+        for subject, position in subjects[character].items()
+    ]
     return pd.DataFrame(rows)
+
+
+def leave_out_long(characters: pd.DataFrame, settings: CaptionSettings, fits: Fits) -> pd.DataFrame:
+    """Leave out the characters of which no meaning fits into a caption, and log which.
+
+    Args:
+        characters: Rows with character and meanings.
+        settings: Template and words; a meaning must fit in every style of theirs.
+        fits: Tells of each text whether the text encoder reads it whole.
+
+    Returns:
+        The other rows.
+
+    Raises:
+        KanjiDiffusionError: None is left.
+    """
+    meanings = characters["meanings"].explode()
+    fitting = set(_fitting(meanings.unique().tolist(), settings.styles.values(), settings, fits))
+    captioned = meanings.isin(fitting).groupby(level=0).any()
+    if not captioned.any():
+        raise KanjiDiffusionError(
+            "No caption fits into the text encoder: shorten `captions.template`, or raise `text_encoder.max_length`."
+        )
+    if lost := characters.loc[~captioned, "character"].tolist():
+        _LOGGER.warning(
+            "%d characters are left out, as none of their meanings fits into the text encoder: %s%s.",
+            len(lost),
+            "".join(lost[:20]),
+            " ..." if len(lost) > 20 else "",
+        )
+    return characters[captioned].reset_index(drop=True)
+
+
+def check_styles(styles: Iterable[str], settings: CaptionSettings) -> None:
+    """Refuse style classes that no caption can name, before anything is drawn.
+
+    Raises:
+        KanjiDiffusionError: A style has no words.
+    """
+    for style in styles:
+        _style_words(style, settings)
 
 
 def expand_prompt(prompt: str, style: str | None, settings: CaptionSettings) -> str:
@@ -114,6 +169,8 @@ def expand_prompt(prompt: str, style: str | None, settings: CaptionSettings) -> 
     subject = " ".join(prompt.split())
     if not subject:
         raise KanjiDiffusionError('The prompt is empty: give a meaning, such as --params="prompt=water".')
+    if style in STYLE_WORDS and style not in settings.styles:
+        _warn_of_unlisted(style)
     return _fill_template(subject, _style_words(style or settings.default_style, settings), settings)
 
 
@@ -132,12 +189,70 @@ def _meaning_owners(characters: pd.DataFrame) -> dict[str, str]:
     return {meaning: claim[-1] for meaning, claim in claims.items()}
 
 
+def _subjects(
+    character: str, meanings: Sequence[str], owners: dict[str, str], settings: CaptionSettings
+) -> dict[str, int]:
+    """Subject -> its position: the long form, then the short ones."""
+    subjects = {_join(meanings[: settings.meanings]): 0}
+    owned = [rank for rank, meaning in enumerate(meanings, 1) if owners[meaning.lower()] == character]
+    for rank in owned[: settings.short_forms]:
+        subjects.setdefault(meanings[rank - 1], rank)
+    return subjects
+
+
+def _fitting(subjects: Sequence[str], words: Collection[str], settings: CaptionSettings, fits: Fits) -> list[str]:
+    """The subjects that fit with the words of every style, so that all styles say the same."""
+    texts = [_fill_template(subject, style, settings) for subject in subjects for style in words]
+    whole = np.reshape(fits(texts) if texts else [], (len(subjects), len(words)))
+    return [subject for subject, row in zip(subjects, whole, strict=True) if row.all()]
+
+
+def _fitting_subjects(
+    subjects: dict[str, dict[str, int]],
+    characters: pd.DataFrame,
+    words: dict[str, str],
+    settings: CaptionSettings,
+    fits: Fits,
+) -> dict[str, dict[str, int]]:
+    every = list(dict.fromkeys(subject for positions in subjects.values() for subject in positions))
+    lost = set(every) - set(_fitting(every, words.values(), settings, fits))
+    result = {}
+    for character, meanings in zip(characters["character"], characters["meanings"], strict=True):
+        positions = {subject: position for subject, position in subjects[character].items() if subject not in lost}
+        if 0 not in positions.values():
+            joined = (_join(meanings[:count]) for count in range(min(settings.meanings, len(meanings)) - 1, 0, -1))
+            shorter = _fitting([*joined, *meanings[1:]], words.values(), settings, fits)
+            if not shorter:
+                raise KanjiDiffusionError(
+                    f"No caption of {character} fits into the text encoder ('{meanings[0]}' is too long): raise "
+                    "`text_encoder.max_length`, shorten `captions.template`, or leave the character out."
+                )
+            positions = {shorter[0]: 0} | {s: p for s, p in positions.items() if s != shorter[0]}
+        result[character] = positions
+    if lost:
+        _LOGGER.info(
+            "%d subjects are too long for the text encoder (such as '%s'): long forms lose their last meanings, "
+            "short ones are left out.", len(lost), min(lost),
+        )  # fmt: skip
+    return result
+
+
 def _style_words(style: str, settings: CaptionSettings) -> str:
     if style in settings.styles:
         return settings.styles[style]
-    close = get_close_matches(style, settings.styles, n=1)
+    if style in STYLE_WORDS:
+        return STYLE_WORDS[style]
+    close = get_close_matches(style, [*settings.styles, *STYLE_WORDS], n=1)
     guess = f" (did you mean {close[0]!r}?)" if close else ""
-    raise KanjiDiffusionError(f"Unknown style {style!r}{guess}: choose one of {', '.join(sorted(settings.styles))}.")
+    raise KanjiDiffusionError(
+        f"Unknown style {style!r}{guess}: choose one of {', '.join(sorted(settings.styles))}, or give its words in "
+        "`captions.styles`."
+    )
+
+
+@cache
+def _warn_of_unlisted(style: str) -> None:
+    _LOGGER.warning("The style %r is not in `captions.styles`: a model that was not trained on it ignores it.", style)
 
 
 def _join(meanings: Sequence[str]) -> str:

@@ -34,7 +34,10 @@ _ABOUT_THE_CHARACTER = re.compile(
     | \btransliteration\b | \bphonetic\b
     | ^(e\.g\.|i\.e\.)
     | ^-\w | \w-$                                        # "-ship", "un-"
+    | \b(of\ character|kanji)$                             # "RHS of character", "saguaro-like kanji"
     | \*\* | \d(AM|PM)\b | ^[^A-Za-z]*$                    # "10**40", "11PM-1AM", "0.1"
+    | ^[\d./\ ]+(?!\d|st\b|nd\b|rd\b|th\b)\ ?[a-z]       # "3.75 grams", "1/10 sen", but not "3rd"
+    | ^\w+/\d+$ | ^approx\.                               # "shaku/100", "approx. thirty-six sq ft"
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -147,6 +150,8 @@ def _plain_texts(meanings: Iterable[str]) -> list[str]:
         text = _PARENTHESIS.sub(" ", _NOTE.sub(" ", meaning)).replace("&", " and ").replace("_", ",")
         text = re.sub(r"[\s,;]*\betc\b[\s.,;]*$", "", " ".join(text.split()))
         text = re.sub(r"\s+([,;.?!])", r"\1", text).strip(" ,;:-")
+        text = re.sub(r"( of| in)?\.{3}$", "", text)
+        text = re.sub(r"\"(.+?)\"|(?<!\w)'(\w+)'(?!\w)", r"\1\2", text)
         text = re.sub(r"^to (?=\w)", "", text)
         if re.search(r"[A-Za-z]", text):
             texts.setdefault(text.lower(), text)

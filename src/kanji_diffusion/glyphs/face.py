@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fontTools.ttLib import TTCollection, TTFont, TTLibError
-from PIL import Image
+from PIL import Image, ImageFont
 
 from kanji_diffusion.glyphs.draw import ink_of, open_font
+from kanji_diffusion.glyphs.likeness import glyph_features
+from kanji_diffusion.glyphs.styles import style_of_strokes
 
 _MEASURE_EM = 128
 _AUDIT_EM = 64
@@ -54,7 +56,7 @@ def inspect_file(path: str, characters: str, face_name: str | None, min_coverage
 def audit_face(
     path: str, face_index: int, characters: str, extent: float, min_ink: float, max_overflow: float
 ) -> tuple[Any, bytes]:
-    """Check every glyph of a face.
+    """Check every glyph of a face, and measure those that are fit.
 
     Args:
         path: The font file, not trusted.
@@ -65,25 +67,28 @@ def audit_face(
         max_overflow: A larger side above so many times `extent` counts as clipped.
 
     Returns:
-        One reason per character, "" when the glyph is fit: "missing" from the character map, "blank",
-        "notdef" (the face's box for what it lacks), "clipped" (far larger than its neighbours, so that it
-        does not fit in the square) or "substituted" (the very drawing of a more frequent character); and no
-        bytes.
+        For each character its reason, the centre of its box right of the origin and below the baseline, and the
+        mean width of its strokes, all in em. The reason is "" when the glyph is fit, else "missing" from the
+        character map, "unreadable", "blank", "notdef" (the face's box for what it lacks), "clipped" (far larger
+        than its neighbours, so that it does not fit in the square) or "substituted" (the very drawing of a more
+        frequent character). And the features (see `likeness.glyph_features`) of the fit ones, one after another.
     """
     with TTFont(path, fontNumber=face_index, lazy=True) as font:
         known = font.getBestCmap() or {}
     drawing_font = open_font(path, face_index, _AUDIT_EM)
-    lacking = [ink_of(drawing_font, character) for character in _NONCHARACTERS if ord(character) not in known]
-    fallback_boxes = {_drawing_key(*drawing) for drawing in lacking}
+    lacking = [_draw(drawing_font, character) for character in _NONCHARACTERS if ord(character) not in known]
+    fallback_boxes = {_drawing_key(*drawing) for drawing in lacking if drawing}
     seen: set[bytes] = set()
-    reasons = []
+    findings: list[tuple[str, float, float, float]] = []
+    fit: list[Image.Image] = []
     for character in characters:
-        if ord(character) not in known:
-            reasons.append("missing")
+        drawing = _draw(drawing_font, character) if ord(character) in known else None
+        if drawing is None:
+            findings.append(("unreadable" if ord(character) in known else "missing", 0.0, 0.0, 0.0))
             continue
-        ink, box = ink_of(drawing_font, character)
+        ink, box = drawing
         key = _drawing_key(ink, box)
-        reasons.append(
+        reason = (
             "blank"
             if np.asarray(ink, dtype=np.uint64).sum() < min_ink * 255 * _AUDIT_EM**2
             else "notdef"
@@ -95,7 +100,26 @@ def audit_face(
             else ""
         )
         seen.add(key)
-    return reasons, b""
+        if not reason:
+            fit.append(ink)
+        centre = ((box[0] + box[2]) / 2 / _AUDIT_EM, (box[1] + box[3]) / 2 / _AUDIT_EM)
+        findings.append((reason, *centre, _stroke_width(np.asarray(ink)) / _AUDIT_EM))
+    return findings, glyph_features(fit).tobytes()
+
+
+def _draw(font: ImageFont.FreeTypeFont, character: str) -> tuple[Image.Image, tuple[int, int, int, int]] | None:
+    """The drawing, or None for a broken outline: one must not cost the whole face."""
+    try:
+        return ink_of(font, character)
+    except OSError:
+        return None
+
+
+def _stroke_width(ink: np.ndarray) -> float:
+    """Mean width of strokes in pixels: twice the area by the length of the edge, which blur does not change."""
+    shape = np.pad(ink.astype(np.float32), 1)
+    right, down = np.diff(shape, axis=1)[1:], np.diff(shape, axis=0)[:, 1:]
+    return float(2 * shape.sum() / max(1.0, np.hypot(right, down).sum()))
 
 
 def _inspect_file(path: Path, characters: str, face_name: str | None, min_coverage: float) -> dict[str, Any]:
@@ -173,7 +197,7 @@ def _measure(path: Path, face_index: int, characters: Sequence[str]) -> dict[str
     reference = characters[::step][:_REFERENCE_CHARACTERS]
     try:
         font = open_font(str(path), face_index, _MEASURE_EM)
-        drawings = [ink_of(font, character) for character in reference]
+        drawings = [drawing for character in reference if (drawing := _draw(font, character))]
     except OSError as error:
         raise UnusableFontError(f"cannot be drawn ({error})") from error
     boxes = np.array([box for _, box in drawings if box[2] > box[0]], dtype=np.float64)
@@ -186,48 +210,8 @@ def _measure(path: Path, face_index: int, characters: Sequence[str]) -> dict[str
         "extent": float(np.percentile(sides.max(axis=1), _TYPICAL_PERCENTILE)),
         "centre_x": float(centre[0]),
         "centre_y": float(centre[1]),
-        "stroke_style": _style_of_strokes([np.asarray(ink) for ink, _ in drawings]),
+        "stroke_style": style_of_strokes([np.asarray(ink) for ink, _ in drawings], _MEASURE_EM),
     }
-
-
-def _style_of_strokes(inks: Iterable[np.ndarray]) -> str:
-    """Guess the style class from the strokes.
-
-    Brushes leave strokes of every width; mincho has thin horizontals beside thick verticals; gothic has
-    straight edges along the axes; a pen has even strokes and crooked edges. The bounds separate 29 Debian
-    faces.
-    """
-    upright, level, straight = [np.empty(0, int)], [np.empty(0, int)], []
-    for ink in inks:
-        shape = np.pad(ink > 127, 1)
-        upright.append(_run_lengths(shape))
-        level.append(_run_lengths(shape.T))
-        straight += [_straightness(shape), _straightness(shape.T)]
-    longest_width = 0.2 * _MEASURE_EM  # a longer run lies along a stroke, not across it
-    across_upright, across_level = (
-        np.concatenate(runs)[np.concatenate(runs) < longest_width] for runs in (upright, level)
-    )
-    if not len(across_upright) or not len(across_level):
-        return "brush"
-    low, middle, high = np.percentile(across_upright, [25, 50, 75])
-    contrast = middle / np.median(across_level)
-    straightness = float(np.mean(straight))
-    if (high - low) / middle > 0.35:
-        return "brush"
-    if contrast > 1.6 or (contrast > 1.25 and straightness > 0.65):
-        return "mincho"
-    return "gothic" if straightness > 0.68 else "handwritten"
-
-
-def _run_lengths(shape: np.ndarray) -> np.ndarray:
-    change = np.diff(shape.astype(np.int8), axis=1)
-    return np.argwhere(change == -1)[:, 1] - np.argwhere(change == 1)[:, 1]
-
-
-def _straightness(shape: np.ndarray) -> float:
-    """Share of the edge that goes on straight in the next row."""
-    edge = shape[:, 1:] != shape[:, :-1]
-    return float((edge[1:] & edge[:-1]).sum() / max(1, edge.sum()))
 
 
 def _drawing_key(ink: Image.Image, box: tuple[int, int, int, int]) -> bytes:

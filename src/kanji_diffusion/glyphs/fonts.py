@@ -8,37 +8,21 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.face import audit_face, inspect_file
+from kanji_diffusion.glyphs.likeness import FEATURES, find_unlike
+from kanji_diffusion.glyphs.styles import style_of_family
 from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
 from kanji_diffusion.settings_model import Settings
 
 _LOGGER = logging.getLogger(__name__)
 _SUFFIXES = {".ttf", ".otf", ".ttc"}
 _FILES_PER_WORKER = 4
-
-# Words in the family name of an unlisted face, looked up in this order, and the style class that they tell.
-_STYLE_WORDS = {
-    "brush": (
-        "brush",
-        "mouhitsu",
-        "gyosho",
-        "gyousyo",
-        "kaisho",
-        "sousyo",
-        "reisho",
-        "毛筆",
-        "行書",
-        "楷書",
-        "隷書",
-    ),
-    "handwritten": ("hand", "pen", "yusei", "seto", "kiloji", "yoz", "klee", "手書", "ペン"),
-    "mincho": ("mincho", "明朝", "serif", "ming", "song"),
-    "gothic": ("gothic", "ゴシック", "sans", "maru", "kaku"),
-}
+_FACES_THAT_COMPARE = 3
 
 
 class FaceRule(Settings):
@@ -65,6 +49,26 @@ class FaceRule(Settings):
         return pattern
 
 
+class AuditSettings(Settings):
+    """When a glyph is unfit to be trained on."""
+
+    min_ink: float = Field(default=0.002, ge=0, lt=1, description="Less ink than this share of the em square is blank.")
+    max_overflow: float = Field(
+        default=1.35, gt=1, description="A glyph so many times larger than the face's typical one is clipped."
+    )
+    max_offset: float = Field(
+        default=0.2,
+        gt=0,
+        description="Share of a typical glyph by which its middle may lie beside that of the character elsewhere.",
+    )
+    min_stroke: float = Field(default=0.5, ge=0, description="Strokes thinner than so many pixels are too thin.")
+    unlike_spread: float = Field(
+        default=2.25,
+        gt=0,
+        description="How far a glyph may look like another character, in spreads of its face; lower refuses more.",
+    )
+
+
 class FontSettings(Settings):
     """Which faces are used, how untrusted files are opened, and when a glyph is unfit."""
 
@@ -79,10 +83,7 @@ class FontSettings(Settings):
     min_coverage: float = Field(
         default=0.5, ge=0, le=1, description="A face that lacks more of the characters is skipped."
     )
-    min_ink: float = Field(default=0.002, ge=0, lt=1, description="Less ink than this share of the em square is blank.")
-    max_overflow: float = Field(
-        default=1.35, gt=1, description="A glyph so many times larger than the face's typical one is clipped."
-    )
+    audit: AuditSettings = AuditSettings()
 
     @property
     def limits(self) -> Limits:
@@ -110,7 +111,7 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
     """
     rules = _match_files(folder, settings)
     text = "".join(characters["character"])
-    refusals = {path: _refusal(folder / path, settings) for path in rules}
+    refusals = {path: _refusal(folder, folder / path, settings) for path in rules}
     opened = [path for path in rules if not refusals[path]]
     replies = run_tasks(
         inspect_file,
@@ -146,7 +147,9 @@ def usable_faces(faces: pd.DataFrame) -> pd.DataFrame:
     return faces[faces["verdict"] == "kept"].reset_index(drop=True)
 
 
-def audit_glyphs(faces: pd.DataFrame, characters: pd.DataFrame, folder: Path, settings: FontSettings) -> pd.DataFrame:
+def audit_glyphs(
+    faces: pd.DataFrame, characters: pd.DataFrame, folder: Path, settings: FontSettings, glyph_pixels: float = 56.0
+) -> pd.DataFrame:
     """Check every character in every usable face, in child processes with bounded memory and time.
 
     Args:
@@ -154,42 +157,105 @@ def audit_glyphs(faces: pd.DataFrame, characters: pd.DataFrame, folder: Path, se
         characters: The selected characters: character, code_point, frequency.
         folder: The font folder.
         settings: Limits and thresholds.
+        glyph_pixels: Side of a typical large glyph in the pictures to be drawn.
 
     Returns:
         One row per usable face and character, sorted by face_id and code_point: face_id, character,
-        code_point, verdict ("kept" or "rejected"), reason ("" when kept; else missing, blank, notdef,
-        clipped, substituted, or "unreadable" for all glyphs of a face that could not be drawn).
+        code_point, verdict ("kept" or "rejected"), reason, looks_like. The reason is "" when kept; else one of
+        `face.audit_face`'s, or "off-centre" (against where the character lies in other faces), "thin" (strokes
+        that fade at this size), "unlike" (the same character in other faces, `looks_like` being the character
+        that it resembles, if any; found when three faces or more have the character), or "unreadable" for all
+        glyphs of a face that could not be drawn.
 
     Raises:
         KanjiDiffusionError: Every glyph is rejected.
     """
     usable = usable_faces(faces)
-    by_frequency = characters.sort_values(["frequency", "code_point"])
-    tasks = [
+    by_frequency = characters.sort_values(["frequency", "code_point"], ignore_index=True)
+    tasks = _audit_tasks(usable, by_frequency, folder, settings)
+    workers = min(usable_cores(), math.ceil(len(usable) / _FILES_PER_WORKER))
+    reasons = np.full((len(usable), len(by_frequency)), "unreadable", dtype=object)
+    measures = np.full((*reasons.shape, 3), np.nan)
+    features = np.zeros((*reasons.shape, FEATURES), np.uint8)
+    for row, reply in enumerate(run_tasks(audit_face, tasks, workers, settings.limits)):
+        if failure := reply.failure or _wrong_reply(reply, len(by_frequency)):
+            _LOGGER.warning("Face %s %s; its glyphs are rejected.", usable["face_id"][row], failure)
+            continue
+        reasons[row] = [finding[0] for finding in reply.value]
+        measures[row] = [finding[1:] for finding in reply.value]
+        features[row, reasons[row] == ""] = np.frombuffer(reply.blob, np.uint8).reshape(-1, FEATURES)
+    fit = reasons == ""
+    unlike, nearest = find_unlike(features, fit, settings.audit.unlike_spread)
+    glyph_em = glyph_pixels / usable["extent"].to_numpy()[:, None]
+    for reason, found in (
+        ("off-centre", _offsets(usable, measures, fit) > settings.audit.max_offset),
+        ("thin", measures[..., 2] * glyph_em < settings.audit.min_stroke),
+        ("unlike", unlike),
+    ):
+        reasons[(reasons == "") & found] = reason
+    looks_like = np.where(
+        (reasons == "unlike") & (nearest >= 0), by_frequency["character"].to_numpy(dtype=object)[nearest], ""
+    )
+    return _audit_table(usable, by_frequency, reasons, looks_like, folder)
+
+
+def _audit_tasks(
+    usable: pd.DataFrame, by_frequency: pd.DataFrame, folder: Path, settings: FontSettings
+) -> list[dict[str, Any]]:
+    return [
         {
             "path": str(folder / path),
             "face_index": index,
             "characters": "".join(by_frequency["character"]),
             "extent": extent,
-            "min_ink": settings.min_ink,
-            "max_overflow": settings.max_overflow,
+            "min_ink": settings.audit.min_ink,
+            "max_overflow": settings.audit.max_overflow,
         }
         for path, index, extent in zip(
             usable["path"], usable["face_index"].tolist(), usable["extent"].tolist(), strict=True
         )
     ]
-    workers = min(usable_cores(), math.ceil(len(usable) / _FILES_PER_WORKER))
+
+
+def _wrong_reply(reply: Reply, characters: int) -> str:
+    """A hostile font may have made the child answer what it likes."""
+    findings = reply.value
+    shaped = isinstance(findings, list) and len(findings) == characters
+    typed = shaped and all(
+        isinstance(finding, list) and len(finding) == 4 and isinstance(finding[0], str) for finding in findings
+    )
+    if typed and len(reply.blob) == FEATURES * sum(finding[0] == "" for finding in findings):
+        return ""
+    return "gave an answer that makes no sense"
+
+
+def _offsets(usable: pd.DataFrame, measures: np.ndarray, fit: np.ndarray) -> np.ndarray:
+    """[F, N]: how far a glyph lies from where its character lies in other faces, in typical glyphs of its face."""
+    centres = usable[["centre_x", "centre_y"]].to_numpy()[:, None]
+    placed = np.where(
+        fit[..., None], (measures[..., :2] - centres) / usable["extent"].to_numpy()[:, None, None], np.nan
+    )
+    common = fit.sum(axis=0) >= _FACES_THAT_COMPARE  # 冖 lies high everywhere
+    placed[:, common] -= np.nanmedian(placed[:, common], axis=0)
+    return np.nan_to_num(np.abs(placed).max(axis=2))
+
+
+def _audit_table(
+    usable: pd.DataFrame, characters: pd.DataFrame, reasons: np.ndarray, looks_like: np.ndarray, folder: Path
+) -> pd.DataFrame:
     parts = []
-    for face_id, reply in zip(usable["face_id"], run_tasks(audit_face, tasks, workers, settings.limits), strict=True):
-        if reply.failure:
-            _LOGGER.warning("Face %s %s; its glyphs are rejected.", face_id, reply.failure)
-        reasons = reply.value or "unreadable"
-        parts.append(by_frequency[["character", "code_point"]].assign(face_id=face_id, reason=reasons))
+    for face_id, face_reasons, resembled in zip(usable["face_id"], reasons, looks_like, strict=True):
+        rejected = pd.Series(face_reasons[face_reasons != ""]).value_counts().sort_index()
+        if len(rejected):
+            counts = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
+            _LOGGER.info("Face %s: %d of %d glyphs rejected (%s).", face_id, rejected.sum(), len(characters), counts)
+        known = characters[["character", "code_point"]]
+        parts.append(known.assign(face_id=face_id, reason=face_reasons, looks_like=resembled))
     table = pd.concat(parts)
     table["verdict"] = (table["reason"] == "").map({True: "kept", False: "rejected"})
     if not (table["verdict"] == "kept").any():
         raise KanjiDiffusionError(f"The audit rejects every glyph of the faces in {folder}: put other fonts there.")
-    columns = ["face_id", "character", "code_point", "verdict", "reason"]
+    columns = ["face_id", "character", "code_point", "verdict", "reason", "looks_like"]
     return table.sort_values(["face_id", "code_point"], ignore_index=True)[columns]
 
 
@@ -218,8 +284,10 @@ def _match_files(folder: Path, settings: FontSettings) -> dict[str, FaceRule | N
     return listed
 
 
-def _refusal(path: Path, settings: FontSettings) -> str:
+def _refusal(folder: Path, path: Path, settings: FontSettings) -> str:
     """Why a file is not opened at all."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return "is a link that leads out of the font folder"
     size = path.stat().st_size
     if size == 0:
         return "is empty"
@@ -236,7 +304,7 @@ def _face_row(folder: Path, path: str, rule: FaceRule | None, reply: Reply) -> d
         "face_index": facts.get("face_index", -1),
         "family": family,
         "weight": facts.get("weight", 0),
-        "style": rule.style if rule else _guess_style(family, facts.get("stroke_style", "")),
+        "style": rule.style if rule else style_of_family(family) or facts.get("stroke_style", ""),
         "held_out": bool(rule and rule.held_out),
         "sha256": facts.get("sha256", ""),
         "licence": facts.get("licence") or _licence_beside(folder, path),
@@ -262,11 +330,6 @@ def _reject_copies(rows: list[dict[str, Any]]) -> None:
         elif row["face_id"] in names:
             row["face_id"] += f"-{row['sha256'][:8]}"
         names.add(row["face_id"])
-
-
-def _guess_style(family: str, stroke_style: str) -> str:
-    named = (style for style, words in _STYLE_WORDS.items() if any(word in family.lower() for word in words))
-    return next(named, stroke_style)
 
 
 def _licence_beside(folder: Path, path: str) -> str:

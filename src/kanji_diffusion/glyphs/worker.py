@@ -36,7 +36,7 @@ class Limits:
     """What one task may use."""
 
     seconds: float = 120.0
-    """Wall-clock time of one task."""
+    """Wall-clock time of one task, without the start of the process."""
     memory_mib: int = 1024
     """Address space of the child process."""
 
@@ -75,16 +75,16 @@ def run_tasks(function: Task, tasks: Sequence[Mapping[str, Any]], workers: int, 
         One reply per task, in the order of `tasks`.
     """
     workers = max(1, min(workers, len(tasks)))
-    children = [_Child(limits) for _ in range(workers)]
+    name = f"{function.__module__}:{function.__qualname__}"
+    children = [_Child(name, limits) for _ in range(workers)]
     idle: SimpleQueue[_Child] = SimpleQueue()
     for child in children:
         idle.put(child)
-    name = f"{function.__module__}:{function.__qualname__}"
 
     def ask(task: Mapping[str, Any]) -> Reply:
         child = idle.get()
         try:
-            return child.ask(name, task)
+            return child.ask(task)
         finally:
             idle.put(child)
 
@@ -98,12 +98,13 @@ def run_tasks(function: Task, tasks: Sequence[Mapping[str, Any]], workers: int, 
 
 
 class _Child:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits) -> None:
+        self._name = name
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def ask(self, name: str, task: Mapping[str, Any]) -> Reply:
+    def ask(self, task: Mapping[str, Any]) -> Reply:
         process = self._process = self._process or self._start()
         timed_out = threading.Event()
 
@@ -115,7 +116,7 @@ class _Child:
         timer.start()
         try:
             assert process.stdin and process.stdout
-            _write_frame(process.stdin, {"function": name, "arguments": dict(task)}, b"")
+            _write_frame(process.stdin, dict(task), b"")
             answer, blob = _read_frame(process.stdout)
             return Reply(answer.get("value"), blob, str(answer.get("failure", "")))
         except (OSError, EOFError, ValueError, AttributeError):
@@ -144,14 +145,17 @@ class _Child:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(self._limits.memory_mib)],
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, self._name, str(self._limits.memory_mib)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
             pipesize=_PIPE_BYTES,
         )
+        assert process.stdout
+        process.stdout.read(1)  # ready, or the end of the stream
+        return process
 
 
 def _exit_name(code: int) -> str:
@@ -194,23 +198,22 @@ def _limit_resources(memory_mib: int) -> None:
             continue  # macOS refuses RLIMIT_AS
 
 
-def _serve(memory_mib: int) -> None:
-    """Answer tasks until the parent closes the pipe."""
+def _serve(name: str, memory_mib: int) -> None:
+    """Say with one byte that all is imported, then answer tasks until the parent closes the pipe."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the answers
-    limited = False
+    module, _, attribute = name.partition(":")
+    function: Task = getattr(import_module(module), attribute)
+    _limit_resources(memory_mib)
+    answers.write(b"!")
+    answers.flush()
     while True:
         try:
-            request, _ = _read_frame(requests)
+            arguments, _ = _read_frame(requests)
         except EOFError:
             return
-        module, _, name = request["function"].partition(":")
-        function: Task = getattr(import_module(module), name)
-        if not limited:
-            _limit_resources(memory_mib)
-            limited = True
         try:
-            value, blob = function(**request["arguments"])
+            value, blob = function(**arguments)
             _write_frame(answers, {"value": value}, blob)
         except MemoryError:
             _write_frame(answers, {"failure": f"needs more than {memory_mib} MiB of memory"}, b"")
@@ -219,4 +222,4 @@ def _serve(memory_mib: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(sys.argv[1], int(sys.argv[2]))

@@ -8,7 +8,8 @@ import pandas as pd
 from PIL import Image
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
-from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
+from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
+from kanji_diffusion.glyphs import captions, dictionary, fonts, rejects, render, split
 from kanji_diffusion.training.progress import Progress
 
 
@@ -17,21 +18,37 @@ def read_dictionary(kanjidic2: Path) -> pd.DataFrame:
     return dictionary.read_kanjidic2(kanjidic2)
 
 
-def select_characters(entries: pd.DataFrame, selection: dictionary.CharacterSelection) -> pd.DataFrame:
-    """The characters to draw."""
-    return dictionary.select_characters(entries, selection)
+def select_characters(
+    entries: pd.DataFrame,
+    selection: dictionary.CharacterSelection,
+    words: captions.CaptionSettings,
+    encoder: TextEncoderSettings,
+) -> pd.DataFrame:
+    """The characters to draw, of those that a caption can tell."""
+    characters = dictionary.select_characters(entries, selection)
+    return captions.leave_out_long(characters, words, _fits(encoder))
 
 
-def list_faces(font_folder: Path, characters: pd.DataFrame, settings: fonts.FontSettings) -> pd.DataFrame:
+def list_faces(
+    font_folder: Path, characters: pd.DataFrame, settings: fonts.FontSettings, words: captions.CaptionSettings
+) -> pd.DataFrame:
     """The faces of the font folder, the unusable ones with the reason."""
-    return fonts.list_faces(font_folder, settings, characters)
+    faces = fonts.list_faces(font_folder, settings, characters)
+    trained = fonts.usable_faces(faces).query("not held_out")
+    captions.check_styles(trained["style"].unique().tolist(), words)
+    return faces
 
 
 def audit_glyphs(
-    font_folder: Path, faces: pd.DataFrame, characters: pd.DataFrame, settings: fonts.FontSettings
-) -> pd.DataFrame:
-    """Which character of which face is fit to be drawn."""
-    return fonts.audit_glyphs(faces, characters, font_folder, settings)
+    font_folder: Path,
+    faces: pd.DataFrame,
+    characters: pd.DataFrame,
+    settings: fonts.FontSettings,
+    drawing: render.RenderSettings,
+) -> tuple[pd.DataFrame, Image.Image]:
+    """Which character of which face is fit to be drawn, and a picture of those that are not."""
+    audit = fonts.audit_glyphs(faces, characters, font_folder, settings, drawing.fill * drawing.size)
+    return audit, rejects.rejected_sheet(faces, audit, font_folder, settings)
 
 
 def draw_glyphs(
@@ -58,7 +75,16 @@ def draw_glyphs(
     return split.split_glyphs(glyphs, characters, parts), render.glyph_sheet(glyphs)
 
 
-def write_captions(characters: pd.DataFrame, glyphs: pd.DataFrame, settings: captions.CaptionSettings) -> pd.DataFrame:
-    """The captions of every character in every style that is trained on."""
+def write_captions(
+    characters: pd.DataFrame, glyphs: pd.DataFrame, settings: captions.CaptionSettings, encoder: TextEncoderSettings
+) -> pd.DataFrame:
+    """The captions of every character in every style that is trained on, none longer than the encoder reads."""
     styles = sorted(glyphs.loc[glyphs["split"] == "train", "style"].unique())
-    return captions.write_captions(characters, styles, settings)
+    return captions.write_captions(characters, styles, settings, _fits(encoder))
+
+
+def _fits(encoder: TextEncoderSettings) -> captions.Fits:
+    """Whether the text encoder reads a text whole."""
+    tokenizer = load_text_encoder(encoder).tokenizer
+    limit = tokenizer.model_max_length
+    return lambda texts: [len(tokens) <= limit for tokens in tokenizer(list(texts), verbose=False).input_ids]

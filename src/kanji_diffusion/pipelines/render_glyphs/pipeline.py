@@ -14,15 +14,20 @@ def create_pipeline() -> Pipeline:
             Node(nodes.read_dictionary, "kanjidic2", "dictionary", name="read_dictionary"),
             Node(
                 nodes.select_characters,
-                ["dictionary", "params:characters"],
+                ["dictionary", "params:characters", "params:captions", "params:text_encoder"],
                 "characters",
                 name="select_characters",
             ),
-            Node(nodes.list_faces, ["font_folder", "characters", "params:fonts"], "faces", name="list_faces"),
+            Node(
+                nodes.list_faces,
+                ["font_folder", "characters", "params:fonts", "params:captions"],
+                "faces",
+                name="list_faces",
+            ),
             Node(
                 nodes.audit_glyphs,
-                ["font_folder", "faces", "characters", "params:fonts"],
-                "glyph_audit",
+                ["font_folder", "faces", "characters", "params:fonts", "params:render"],
+                ["glyph_audit", "rejected_glyphs"],
                 name="audit_glyphs",
             ),
             Node(
@@ -41,7 +46,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.write_captions,
-                ["characters", "glyphs", "params:captions"],
+                ["characters", "glyphs", "params:captions", "params:text_encoder"],
                 "captions",
                 name="write_captions",
             ),
