@@ -113,7 +113,8 @@ def test_memory_that_runs_out_is_told_in_a_sentence(line, tmp_path, fail, asked)
         train(module, Hungry(), store, settings, name="line", checkpoints=tmp_path)
     assert str(told.value) == (
         f"Training of line ran out of memory on cpu at step 25{asked}, and the last good checkpoint is of step 20: "
-        "give it more memory to continue, or start anew with a smaller `batch_size` than 8 or a larger `accumulate` than 1."
+        "give it more memory to continue, or start anew with a smaller `batch_size` than 8 or a larger `accumulate` "
+        "than 1."
     )
 
 
