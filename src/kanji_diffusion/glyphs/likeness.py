@@ -32,7 +32,7 @@ _SAME_DRAWING = 0.99  # cosine above which faces share their drawings, so that o
 _SAMPLE = 256
 _FEWEST_VOICES = 2
 _STRANGER = 0.35  # cosine to the best of many wrong characters, of a drawing that is none of them
-_STRICTEST = (0.1, 0.25)  # bounds of a face's margins: of one that resembles the others, of one that hardly does
+_STRICTEST = (0.12, 0.25)  # bounds of a face's margins: of one that resembles the others, of one that hardly does
 _FAMILIAR = 0.8  # median likeness from which a face counts as resembling the others
 _MILDEST = 0.45  # above the margin of nearly every wrong glyph: a face of wrong glyphs alone does not excuse them
 

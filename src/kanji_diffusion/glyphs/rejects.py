@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from kanji_diffusion.glyphs.augment import AugmentSettings
-from kanji_diffusion.glyphs.draw import draw_block
+from kanji_diffusion.glyphs.draw import draw_block, pgm_header
 from kanji_diffusion.glyphs.fonts import FontSettings, usable_faces
+from kanji_diffusion.glyphs.pictures import PictureArray
+from kanji_diffusion.glyphs.render import AugmentSettings
 from kanji_diffusion.glyphs.worker import run_tasks
 
 _SIZE = 64
@@ -109,9 +110,10 @@ def _draw(
         for face, text in texts.items()
     ]
     drawn: dict[tuple[str, str], np.ndarray] = {}
+    length = len(pgm_header(_SIZE)) + _SIZE**2
     for (face, text), reply in zip(texts.items(), run_tasks(draw_block, tasks, 1, settings.limits), strict=True):
-        if len(reply.blob) == len(text) * _SIZE**2:
-            pictures = np.frombuffer(reply.blob, np.uint8).reshape(-1, _SIZE, _SIZE)
+        if len(reply.blob) == len(text) * length:
+            pictures = PictureArray.from_files([reply.blob], length).pixels()
             drawn |= {(face, character): picture for character, picture in zip(text, pictures, strict=True)}
     return drawn
 
