@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -36,7 +37,7 @@ from kanji_diffusion.training.hardware import set_threads
 INTERRUPTED = 75
 MODELS = ("vae", "unet_16", "unet_32")
 # Reports, sheets and checkpoints fall on different steps, so that stops divide what is averaged.
-_TRAINING = {"steps": 8, "batch_size": 8, "learning_rate": 1e-3, "report_every": 3, "checkpoint_every": 2}
+_TRAINING = {"batch_size": 8, "learning_rate": 1e-3, "report_every": 3, "checkpoint_every": 2}
 _TIMINGS = ("images_per_second", "input_wait", "checkpoint_seconds")
 
 
@@ -99,11 +100,11 @@ def write_inputs(raw: Path, folder: Path) -> None:
     np.save(folder / "states.npy", states)
 
 
-def train_all(inputs: Path, folder: Path) -> None:
-    """Train what `kedro run --pipelines=train_vae,train_unet` trains, by the same nodes."""
+def train_all(inputs: Path, folder: Path, steps: int) -> None:
+    """Train what `kedro run --pipelines=train_vae,train_unet` trains, by the same nodes, each model for `steps`."""
     glyphs, texts = pd.read_parquet(inputs / "glyphs.parquet"), pd.read_parquet(inputs / "captions.parquet")
     states = {"states": np.load(inputs / "states.npy", mmap_mode="r")}
-    training = vae_nodes.TrainingSettings.model_validate(_TRAINING)
+    training = vae_nodes.TrainingSettings.model_validate(_TRAINING | {"steps": steps})
     tracker, checkpoints = LogFile(folder / "log.jsonl"), folder / "checkpoints"
     vae = vae_nodes.train_vae(
         glyphs,
@@ -148,7 +149,7 @@ def train_all(inputs: Path, folder: Path) -> None:
         )
 
 
-def _child(inputs: Path, folder: Path, stop: Stop | None) -> None:
+def _child(inputs: Path, folder: Path, steps: int, stop: Stop | None) -> None:
     set_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a") as output:
@@ -158,7 +159,7 @@ def _child(inputs: Path, folder: Path, stop: Stop | None) -> None:
     if stop is not None:
         stop.arm()
     try:
-        train_all(inputs, folder)
+        train_all(inputs, folder, steps)
     except TrainingInterrupted as told:
         print(told, file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
@@ -171,9 +172,9 @@ def processes() -> ForkServerContext:
     return context
 
 
-def start(context: ForkServerContext, inputs: Path, folder: Path, stop: Stop | None = None) -> BaseProcess:
+def start(context: ForkServerContext, inputs: Path, folder: Path, steps: int, stop: Stop | None = None) -> BaseProcess:
     """Train in a child process; what it prints goes to `output.txt`."""
-    child = context.Process(target=_child, args=(inputs, folder, stop))
+    child = context.Process(target=_child, args=(inputs, folder, steps, stop), daemon=True)
     child.start()
     return child
 
@@ -191,14 +192,18 @@ def final_state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def logged(folder: Path) -> dict[tuple[str, int], float | str]:
-    """What was logged at each step, but for timings.
+    """What was logged at each step, but for timings."""
+    return union(json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+
+
+def union(lines: Iterable[tuple[str, int, float | str]]) -> dict[tuple[str, int], float | str]:
+    """The value of each metric at each step, but for timings.
 
     Raises:
         AssertionError: If a step was logged twice with different values.
     """
     values: dict[tuple[str, int], float | str] = {}
-    for line in (folder / "log.jsonl").read_text().splitlines():
-        name, step, value = json.loads(line)
+    for name, step, value in lines:
         if not name.endswith(_TIMINGS):
             assert values.setdefault((name, step), value) == value, (
                 f"{name} at step {step}: {values[name, step]}, {value}"
@@ -206,10 +211,10 @@ def logged(folder: Path) -> dict[tuple[str, int], float | str]:
     return values
 
 
-def largest_difference(folder: Path, straight: Path) -> float:
+def largest_difference(
+    ours: dict[str, torch.Tensor], our_log: dict, theirs: dict[str, torch.Tensor], their_log: dict
+) -> float:
     """The largest difference between two finished runs in any tensor or logged value; infinite if one lacks some."""
-    ours, theirs = final_state(folder), final_state(straight)
-    our_log, their_log = logged(folder), logged(straight)
     if ours.keys() != theirs.keys() or our_log.keys() != their_log.keys():
         return float("inf")
     tensors = [(ours[name].double() - theirs[name].double()).abs().max().item() for name in ours if ours[name].numel()]
