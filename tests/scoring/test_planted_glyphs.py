@@ -100,5 +100,5 @@ def test_the_recogniser_tells_how_far_to_trust_it(planted, filtered):
         assert parts["glyphs"].sum() == report["glyphs"] == glyphs["held_out"].sum()
         assert (parts["glyphs"] * parts["top1"]).sum() / report["glyphs"] == pytest.approx(report["top1"])
     # Label smoothing makes the recogniser too modest; the temperature, fitted on other characters, puts that right.
-    assert report["temperature"] == pytest.approx(reader.config.temperature, rel=0.05)
+    assert report["temperature"] == pytest.approx(reader.config.reading_temperature, rel=0.05)
     assert report["calibration_error"] < report["calibration_error_before"]

@@ -98,7 +98,7 @@ def test_a_temperature_is_saved_and_changes_probabilities_but_no_reading(reader,
     plain = read(reader, images)
     reader.save_pretrained(tmp_path)
     sharper = ResNetForImageClassification.from_pretrained(tmp_path).eval()
-    sharper.config.temperature = 0.5
+    sharper.config.reading_temperature = 0.5
     sharper.save_pretrained(tmp_path)
     loaded = ResNetForImageClassification.from_pretrained(tmp_path).eval()
     again = read(loaded, images)

@@ -72,6 +72,11 @@ class ClipScorer:
         self.model, self.tokenizer, self.config = model.eval(), tokenizer, config
         self._preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The process that it is sent to may have no device.
+        self.model.to("cpu")
+        return self.__dict__
+
     @property
     def device(self) -> torch.device:
         """Where the model computes."""

@@ -178,7 +178,7 @@ def log_probabilities(model: ResNetForImageClassification, images: np.ndarray, b
         pixels = to_model_range(images[first : first + batch_size]).to(model.device)
         if pixels.shape[-1] != 64:
             pixels = F.interpolate(pixels, (64, 64), mode="bilinear", antialias=True)
-        logits = model(pixels).logits.float() / getattr(model.config, "temperature", 1.0)
+        logits = model(pixels).logits.float() / getattr(model.config, "reading_temperature", 1.0)
         parts.append(logits.log_softmax(dim=1).cpu())
     return torch.cat(parts)
 

@@ -50,7 +50,7 @@ def train_recogniser(
     held = glyphs[glyphs["held_out"]]
     if len(held):
         wanted = held["character"].map(model.config.label2id).to_numpy()
-        model.config.temperature = recogniser.calibrate(
+        model.config.reading_temperature = recogniser.calibrate(
             recogniser.log_probabilities(model, decode_images(held)), wanted
         )
     return model
@@ -65,7 +65,7 @@ def check_recogniser(model: ResNetForImageClassification, glyphs: pd.DataFrame) 
     wanted = held["character"].map(model.config.label2id).to_numpy()
     held = held.assign(top1=likelihood.argmax(dim=1).numpy() == wanted)
     report: dict[str, Any] = {"glyphs": len(held), "top1": held["top1"].mean()}
-    report |= recogniser.calibration(likelihood * getattr(model.config, "temperature", 1.0), wanted)
+    report |= recogniser.calibration(likelihood * getattr(model.config, "reading_temperature", 1.0), wanted)
     for by in ("style", "face_id", "stroke_count"):
         groups = held.groupby(by)["top1"]
         report[by] = pd.DataFrame({"glyphs": groups.size(), "top1": groups.mean()}).to_dict(orient="index")
