@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -40,9 +41,11 @@ def test_the_real_dictionary_is_read_whole(dictionary: pd.DataFrame) -> None:
 def test_no_meaning_holds_dictionary_residue(dictionary: pd.DataFrame) -> None:
     meanings = dictionary["meanings"].explode().dropna()
     residue = re.compile(
-        r"[()\[\]*_&]|radical.*\d|counter for|kokuji|used in (place|proper)|^[-,.;:]|[-,;:]$|  |\betc\.$"
+        r"""[()\[\]{}<>*_&"]|radical.*\d|\bno\.\d|counter for|kokuji|used in (place|proper)|variant of|same as|^approx\. """
+        r"""|^[-,.;:']|[-,;:']$|\.{2}|  |\betc\.?$|^to |\d ?[/.] ?\d|^\d+ [a-z]|/\d| kanji$|of character$"""
     )
-    assert [text for text in meanings if residue.search(text)] == [".01 yen"]
+    assert [text for text in meanings if residue.search(text)] == []
+    assert not dictionary["meanings"].map(lambda texts: len({text.lower() for text in texts}) < len(texts)).any()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,12 @@ def test_no_meaning_holds_dictionary_residue(dictionary: pd.DataFrame) -> None:
         (["counter for articles"], ["articles"]),
         (["anti-"], ["anti"]),
         (["(phantom kanji)"], []),
+        (["rin", "1/10 sen", "3.75 grams", "8 1/3lbs", ".01 yen", "shaku/100", "approx. six sq ft"], ["rin"]),
+        (["3rd calendar sign", "12th lunar month"], ["3rd calendar sign", "12th lunar month"]),
+        (["second (1/60 minute)"], ["second"]),
+        (["sheet of...", "made in..."], ["sheet", "made"]),
+        (['"male" principle', "one's lot", "'kimono' sleeve"], ["male principle", "one's lot", "kimono sleeve"]),
+        (["RHS of character", "at same time", "man with shellfish kanji"], ["at same time"]),
     ],
 )
 def test_meanings_are_cleaned(raw: list[str], clean: list[str]) -> None:
@@ -99,6 +108,26 @@ def test_a_missing_dictionary_says_what_to_run(tmp_path: Path) -> None:
 
 def test_every_jouyou_kanji_can_be_selected(dictionary: pd.DataFrame) -> None:
     assert len(select_characters(dictionary, CharacterSelection(jouyou=True))) == 2_136
+
+
+@pytest.mark.parametrize(
+    ("selection", "count", "some", "none"),
+    [
+        ({"grades": (1,)}, 80, "一水森", "龍雷"),
+        ({"grades": (1, 2)}, 240, "水雲", "龍"),
+        ({"jouyou": True}, 2_136, "水雲鬱", "萬"),
+        ({"frequency_rank": 100}, 100, "日一国", "鬱"),
+        ({"characters": "龍萬"}, 2, "龍萬", "水"),
+        ({"all": True}, 10_278, "水龍萬", ""),
+    ],
+)
+def test_characters_are_selected_by_every_criterion(
+    dictionary: pd.DataFrame, selection: dict[str, Any], count: int, some: str, none: str
+) -> None:
+    selected = set(select_characters(dictionary, CharacterSelection(**selection))["character"])
+    assert len(selected) == count
+    assert set(some) <= selected
+    assert selected.isdisjoint(none)
 
 
 def test_the_selection_is_a_union(dictionary: pd.DataFrame) -> None:

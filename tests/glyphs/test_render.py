@@ -56,9 +56,9 @@ def glyphs(faces: pd.DataFrame, grade_one: pd.DataFrame, audit: pd.DataFrame, fo
     return render_glyphs(faces, grade_one, audit, font_folder, SETTINGS)
 
 
-def test_every_face_character_and_view_is_a_row(glyphs: pd.DataFrame, faces: pd.DataFrame) -> None:
+def test_every_glyph_that_passed_the_audit_has_a_row_for_each_view(glyphs: pd.DataFrame, audit: pd.DataFrame) -> None:
     assert glyphs.columns.tolist() == COLUMNS
-    assert len(glyphs) == len(faces) * 80 * 3
+    assert len(glyphs) == (audit["verdict"] == "kept").sum() * 3 > 1150
     assert glyphs["glyph_id"].is_unique
     order = glyphs[["face_id", "code_point", "view"]]
     pd.testing.assert_frame_equal(order, order.sort_values(order.columns.tolist(), ignore_index=True))
