@@ -1,12 +1,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test env data viz mlflow lint lock clean
+.PHONY: help run test test-cluster env data viz mlflow lint lock clean
 
 bin := .venv/bin
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: env data ## Set up, bring the data, run the whole pipeline
 	@$(bin)/kedro run
@@ -18,6 +18,9 @@ run: env data ## Set up, bring the data, run the whole pipeline
 
 test: env data lint ## Set up, bring the data, check style and types, run the tests
 	@$(bin)/pytest
+
+test-cluster: env data ## Run the tests that start Ray, some minutes on two cores
+	@$(bin)/pytest -m ray
 
 env: ## Make .venv hold what requirements.lock names
 	@scripts/setup.sh

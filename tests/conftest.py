@@ -48,6 +48,12 @@ def mlflow_store(empty_store: Path, tmp_path: Path) -> Iterator[mlflow.MlflowCli
     mlflow.set_tracking_uri(before)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "ray_here" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+
+
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """Ray on this machine with two CPUs, whatever the machine has, or the cluster at RAY_ADDRESS."""

@@ -20,7 +20,7 @@ from kanji_diffusion.glyphs import dictionary, fonts, render, split
 from kanji_diffusion.pipelines.evaluate.nodes import _draw_in_blocks
 from kanji_diffusion.pipelines.filter_glyphs.nodes import score_glyphs
 from kanji_diffusion.pipelines.render_glyphs import nodes as rendering
-from kanji_diffusion.scoring import aesthetics, clip
+from kanji_diffusion.scoring import aesthetics, clip, recogniser
 
 ONE, TWO = ClusterSettings(), ClusterSettings(workers=2)
 
@@ -51,9 +51,9 @@ def test_rendering_scoring_and_sampling_on_ray_give_what_they_give_here(ray_here
     audit = fonts.audit_glyphs(faces, characters, raw_data / "fonts", settings)
     captions = rendering.captions.write_captions(characters, ["handwritten"], rendering.captions.CaptionSettings())
     scorer = clip.build_scorer(clip.ClipSettings(image_size=32, embed_dim=16, width=8), TextEncoderSettings())
-    size = scorer.stage_statistics(np.zeros((1, 32, 32), np.uint8)).shape[1]
-    head = aesthetics.AestheticHead(torch.zeros(size), torch.ones(size), torch.ones(size))
-    drawn, scored, sampled = [], [], []
+    torch.manual_seed(0)
+    reader = recogniser.recogniser(recogniser.RecogniserSettings(channels=(8, 16)), "一口日木").eval()
+    head, drawn, scored, sampled = None, [], [], []
     for cluster in (ONE, TWO):
         drawn.append(
             rendering.draw_glyphs(
@@ -61,7 +61,10 @@ def test_rendering_scoring_and_sampling_on_ray_give_what_they_give_here(ray_here
                 split.SplitSettings(), cluster,
             )[0]
         )  # fmt: skip
-        scored.append(score_glyphs(drawn[0], captions, scorer, head, cluster))
+        head = head or aesthetics.train_aesthetic_head(
+            scorer, render.decode_images(drawn[0]), aesthetics.AestheticSettings(pairs=10)
+        )
+        scored.append(score_glyphs(drawn[0], captions, scorer, head, reader, cluster))
         prompts, seeds = ["fire", "water", "tree"], [0, 1, 2]
         sampled.append(_draw_in_blocks(model, prompts, seeds, SamplingSettings(steps=2, batch_size=2), cluster))
     pd.testing.assert_frame_equal(*drawn)

@@ -15,6 +15,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from tests.scoring.planting import found_and_lost, plant
 
+from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.pipelines.filter_glyphs import nodes
 from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.tracker import NullTracker
@@ -41,7 +42,7 @@ def main(share: float, seed: int) -> None:
             *judges,
         )
         head, ranking = nodes.train_aesthetic_head(scorer, glyphs, catalog.load("params:aesthetics"))
-        scores = nodes.score_glyphs(glyphs, captions, scorer, head, reader)
+        scores = nodes.score_glyphs(glyphs, captions, scorer, head, reader, ClusterSettings())
         kept, report, *_ = nodes.select_glyphs(scores, glyphs, catalog.load("params:filter"))
     found, lost = found_and_lost(glyphs, kept)
     by_style = found.groupby("style")[["sum", "size"]].sum()

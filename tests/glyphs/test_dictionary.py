@@ -41,7 +41,8 @@ def test_the_real_dictionary_is_read_whole(dictionary: pd.DataFrame) -> None:
 def test_no_meaning_holds_dictionary_residue(dictionary: pd.DataFrame) -> None:
     meanings = dictionary["meanings"].explode().dropna()
     residue = re.compile(
-        r"""[()\[\]{}<>*_&"]|radical.*\d|\bno\.\d|counter for|kokuji|used in (place|proper)|variant of|same as|^approx\. """
+        r"""[()\[\]{}<>*_&"]|radical.*\d|\bno\.\d|counter for|kokuji|used in (place|proper)|variant of"""
+        r"""|same as|^approx\. """
         r"""|^[-,.;:']|[-,;:']$|\.{2}|  |\betc\.?$|^to |\d ?[/.] ?\d|^\d+ [a-z]|/\d| kanji$|of character$"""
     )
     assert [text for text in meanings if residue.search(text)] == []

@@ -11,9 +11,9 @@ from kanji_diffusion.glyphs.draw import ink_of, open_font
 from kanji_diffusion.glyphs.styles import STYLE_WORDS, style_of_family, style_of_strokes
 
 FAMILIES = {
-    "gothic": ["Noto Sans CJK JP", "IPAexGothic", "TakaoPGothic", "VL PGothic", "BIZ UDPGothic", "Sawarabi Gothic", "Open Sans JP"],
+    "gothic": ["Noto Sans CJK JP", "IPAexGothic", "TakaoPGothic", "VL PGothic", "BIZ UDPGothic", "Sawarabi Gothic"],
     "rounded": ["Zen Maru Gothic", "M PLUS Rounded 1c", "Kosugi Maru", "MotoyaLMaru", "Kiwi Maru"],
-    "mincho": ["Noto Serif CJK JP", "IPAexMincho", "BIZ UDMincho", "HanaMinA", "Oradano-mincho-GSRR", "Shippori Mincho"],
+    "mincho": ["Noto Serif CJK JP", "IPAexMincho", "BIZ UDMincho", "HanaMinA", "Oradano-mincho-GSRR"],
     "antique": ["Zen Antique", "Shippori Antique"],
     "textbook": ["Klee One", "UD Digi Kyokasho NK-R"],
     "kaisho": ["HGSeikaishotaiPRO", "AR KaishoM", "Yuji Syuku"],
@@ -21,7 +21,7 @@ FAMILIES = {
     "sosho": ["KouzanBrushFontSousyo", "衡山毛筆フォント草書"],
     "reisho": ["AoyagiReisyoSIMO2"],
     "brush": ["KouzanBrushFont", "AoyagiSosekiFont2", "AoyagiKouzanFontT"],
-    "handwritten": ["kiloji - B", "SetoFont", "YOzS", "Yusei Magic", "Hachi Maru Pop", "Zen Kurenaido", "あずきフォント"],
+    "handwritten": ["kiloji - B", "SetoFont", "YOzS", "Yusei Magic", "Hachi Maru Pop", "あずきフォント"],
     "pixel": ["DotGothic16", "PixelMplus12", "JF Dot Shinonome 14", "Misaki Gothic"],
     "display": ["Reggae One", "Dela Gothic One", "RocknRoll One"],
 }  # fmt: skip

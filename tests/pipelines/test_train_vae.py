@@ -11,6 +11,7 @@ from kedro.runner import SequentialRunner
 from PIL import Image
 from tests.scoring.conftest import CHARACTERS, glyphs  # noqa: F401 - a fixture
 
+from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.datasets import ImageSheetDataset, ModelFolderDataset, ReportDataset
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.gate import GateSettings
@@ -48,6 +49,7 @@ def run(glyphs, clip_model, tmp_path):  # noqa: F811
             "params:vae.training": TrainingSettings(steps=10, batch_size=8, learning_rate=0.003, device="cpu"),
             "params:vae.crop": 16,
             "params:vae.gate": GateSettings(**gate),
+            "params:cluster": ClusterSettings(),
         }
         made = {
             "vae": ModelFolderDataset(filepath=f"{tmp_path}/vae", class_path="diffusers.AutoencoderKL"),

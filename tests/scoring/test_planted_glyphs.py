@@ -7,6 +7,7 @@ from PIL import Image
 from tests.conftest import PROJECT_ROOT
 from tests.scoring.planting import KINDS, found_and_lost, plant
 
+from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 from kanji_diffusion.pipelines.filter_glyphs import nodes
@@ -58,7 +59,7 @@ def filtered(planted, tmp_path_factory):
         work,
     )
     head, report = nodes.train_aesthetic_head(scorer, glyphs[glyphs["view"] < 2], AestheticSettings(pairs=450))
-    scores = nodes.score_glyphs(glyphs, caption_table, scorer, head, reader)
+    scores = nodes.score_glyphs(glyphs, caption_table, scorer, head, reader, ClusterSettings())
     limits = yaml.safe_load((PROJECT_ROOT / "conf/base/parameters_filter_glyphs.yml").read_text())["filter"]
     selected = nodes.select_glyphs(scores, glyphs, FilterSettings(**limits))
     return reader, report, scores, selected

@@ -34,6 +34,7 @@ _FEWEST_VOICES = 2
 _STRANGER = 0.35  # cosine to the best of many wrong characters, of a drawing that is none of them
 _STRICTEST = (0.12, 0.25)  # bounds of a face's margins: of one that resembles the others, of one that hardly does
 _FAMILIAR = 0.8  # median likeness from which a face counts as resembling the others
+_NOISE = 0.5  # the mean of few faces is itself unlike the character
 _MILDEST = 0.45  # above the margin of nearly every wrong glyph: a face of wrong glyphs alone does not excuse them
 
 
@@ -120,16 +121,17 @@ def _judge(
         own = _unit(glyphs(face)[judged] @ whitening)
         characters = _unit((others.mean * heard[:, None]) @ whitening)
         likeness, margin, nearest[face, judged] = _margins(own, characters, judged)
-        unlike[face, judged] = margin > _bound(likeness, margin, spread)
+        unlike[face, judged] = margin > _bound(likeness, margin, spread, int(np.median(others.count[judged])))
     return unlike, nearest
 
 
-def _bound(likeness: np.ndarray, margin: np.ndarray, spread: float) -> float:
+def _bound(likeness: np.ndarray, margin: np.ndarray, spread: float, voices: int) -> float:
     """The largest margin that is no surprise in this face."""
     middle, high = np.quantile(margin, [0.5, 0.9])
     strangeness = _FAMILIAR - np.median(likeness)
     strictest = np.clip(_STRICTEST[0] + 0.6 * strangeness, *_STRICTEST)
-    return float(np.clip(middle + spread * (high - middle), strictest, _MILDEST))
+    bound = max(middle + spread * (high - middle), strictest) + _NOISE / voices
+    return float(min(bound, _MILDEST))
 
 
 @dataclass(frozen=True)
