@@ -51,7 +51,9 @@ if [[ $(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null) != "$PW
     rm -rf .venv
     "$uv" venv --quiet --python "$python" .venv
 fi
-"$uv" pip sync --python .venv/bin/python --require-hashes requirements.lock ||
+# Compiled here because importing the uncompiled frameworks takes half a minute, and some systems forbid Python to keep
+# what it compiled.
+"$uv" pip sync --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock ||
     die "the packages of requirements.lock could not be installed (uv's message is above): run the same command again."
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 printf '%s\n' "$wanted" >"$stamp"
