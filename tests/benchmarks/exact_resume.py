@@ -36,7 +36,7 @@ from tests.training.toy_run import (
     write_inputs,
 )
 
-_STEPS = 20
+_STEPS = 12
 _KEDRO = (
     "vae.training.checkpoint_every=10,stages.small.training.checkpoint_every=1,"
     "stages.large.training.steps=12,stages.large.training.checkpoint_every=1"
@@ -58,8 +58,9 @@ def by_nodes(root: Path, raw: Path, stops: int, seed: int) -> float:
     plan = [(signal.SIGTERM, False)] * stops + [(signal.SIGKILL, number < stops // 4) for number in range(stops)]
     for number, (sent, writing) in enumerate(plan):
         folder = root / str(number)
-        while not stopped(start(context, root / "inputs", folder, _STEPS), folder, sent, writing, draw, duration):
+        while alive := stopped(start(context, root / "inputs", folder, _STEPS), folder, sent, writing, draw, duration):
             shutil.rmtree(folder)
+            duration = alive
         child = start(context, root / "inputs", folder, _STEPS)
         child.join()
         output = (folder / "output.txt").read_text()
@@ -74,8 +75,9 @@ def by_nodes(root: Path, raw: Path, stops: int, seed: int) -> float:
     return worst
 
 
-def stopped(child, folder: Path, sent: signal.Signals, writing: bool, draw: random.Random, duration: float) -> bool:
-    """Send the signal at a random time; false if the child was done before."""
+def stopped(child, folder: Path, sent: signal.Signals, writing: bool, draw: random.Random, duration: float) -> float:
+    """Send the signal at a random time up to `duration`; seconds that the child lived if it was done before, else 0."""
+    began = time.perf_counter()
     child.join(draw.uniform(0, duration))
     while writing and child.is_alive() and not list(folder.glob("checkpoints/*/*/.partial_*")):
         time.sleep(0.0005)
@@ -83,7 +85,8 @@ def stopped(child, folder: Path, sent: signal.Signals, writing: bool, draw: rand
         os.kill(child.pid, sent)
     child.join()
     # Outside of the training loop SIGTERM ends a process as it does any other.
-    return child.exitcode in ((INTERRUPTED, -sent) if sent == signal.SIGTERM else (-sent,))
+    expected = (INTERRUPTED, -sent) if sent == signal.SIGTERM else (-sent,)
+    return 0.0 if child.exitcode in expected else time.perf_counter() - began
 
 
 def by_kedro(root: Path, raw: Path, seed: int) -> float:

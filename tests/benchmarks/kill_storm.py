@@ -94,7 +94,7 @@ def inspect(folder):
 def main(kills: int, seed: int) -> None:
     """Kill, look, repeat; then compare."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__, "kanji_diffusion.training.loop"])
+    processes.set_forkserver_preload(["kanji_diffusion.training.loop"])
     draw = random.Random(seed)
     newest, loaded, torn, began, life = 0, 0, 0, time.perf_counter(), None
     with tempfile.TemporaryDirectory() as name:

@@ -3,8 +3,9 @@
 Run from the project's root after `make data`: `.venv/bin/python tests/benchmarks/render_throughput.py [--quick]`. It
 lists the faces, audits, draws and saves the table once on one core and once on two, each time in a process of its own.
 It prints the glyphs per second of each step, that rate per core as a share of what a loop of `ImageDraw.text` reaches
-on one core, how much two cores bring over one, and the largest memory of the processes together. On a busy machine
-only the shares by CPU time mean something.
+on a core, how much two cores bring over one, and the largest memory of the processes together. Beside them stands what
+two such loops on two cores bring over one: cores that share their clock or their caches slow each other down. On a
+busy machine only the shares by CPU time mean something.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +36,34 @@ def main(quick: bool) -> None:
     """Measure, and print."""
     with tempfile.TemporaryDirectory() as folder:
         passes = {cores: call("whole", cores, {"quick": quick, "folder": folder}) for cores in (1, 2)}
-        bare = min((call("bare", 1, {"folder": folder}) for _ in range(2)), key=lambda run: run["wall"]["bare"])
+        bare = {1: min((call("bare", 1, {"folder": folder}) for _ in range(2)), key=lambda run: run["wall"]["bare"])}
+        with ThreadPoolExecutor() as pool:
+            beside = list(pool.map(lambda first: call("bare", 1, {"folder": folder}, first), range(2)))
+        bare[2] = max(beside, key=lambda run: run["wall"]["bare"])
     faces = passes[1]["faces"]
     glyphs = passes[1]["glyphs"]
     print(f"{glyphs} glyphs of {faces} faces at {SIZE} px" + (f", not {FACES}" if faces < FACES else ""))
-    rate = {clock: glyphs / bare[clock]["bare"] for clock in ("wall", "cpu")}
-    print(f"bare Pillow on one core: {rate['wall']:.0f} glyphs/s ({rate['cpu']:.0f} per second of CPU)")
+    rates = {cores: {clock: glyphs / run[clock]["bare"] for clock in ("wall", "cpu")} for cores, run in bare.items()}
+    for cores, rate in rates.items():
+        print(f"bare Pillow, {cores} at once: {rate['wall']:.0f} glyphs/s a core ({rate['cpu']:.0f} per second of CPU)")
     for cores, run in passes.items():
         print(f"{cores} core{'s' * (cores > 1)}: peak memory {run['peak_mib']:.0f} MiB")
         for name, steps in STEPS.items():
             wall, cpu = (sum(run[clock][step] for step in steps) for clock in ("wall", "cpu"))
-            shares = glyphs / wall / cores / rate["wall"], glyphs / cpu / rate["cpu"]
+            alone, beside = (glyphs / wall / cores / rate["wall"] for rate in (rates[1], rates[cores]))
             print(
-                f"  {name:20s}{wall:7.2f} s{glyphs / wall:9.0f} glyphs/s, per core {shares[0]:4.0%} of bare Pillow "
-                f"({shares[1]:.0%} by CPU time)"
+                f"  {name:20s}{wall:7.2f} s{glyphs / wall:9.0f} glyphs/s, per core {alone:4.0%} of bare Pillow alone, "
+                f"{beside:.0%} of {cores} at once ({glyphs / cpu / rates[1]['cpu']:.0%} by CPU time)"
             )
     for name, steps in STEPS.items():
         one, two = (sum(run["wall"][step] for step in steps) for run in passes.values())
         print(f"two cores over one, {name}: {one / two:.2f} times")
+    print(f"two cores over one, bare Pillow: {2 * rates[2]['wall'] / rates[1]['wall']:.2f} times")
 
 
-def call(function: str, cores: int, arguments: dict[str, Any]) -> dict[str, Any]:
+def call(function: str, cores: int, arguments: dict[str, Any], first: int = 0) -> dict[str, Any]:
     """Run a function of this file in a process on some cores, and watch the memory of the process and its children."""
-    chosen = sorted(os.sched_getaffinity(0))[:cores]
+    chosen = sorted(os.sched_getaffinity(0))[first : first + cores]
     if len(chosen) < cores:
         raise SystemExit(f"This machine has {len(chosen)} core for this process, and {cores} are needed.")
     process = subprocess.Popen(

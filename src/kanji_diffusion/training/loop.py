@@ -223,8 +223,9 @@ class Run:
         self.folder, self.tracker, self.sheet, self.workers = folder, tracker, sheet, workers
         self.device = choose_device(settings.device)
         self.dtype = autocast_dtype(self.device, settings.precision)
-        # Tensor cores want channels last; on a CPU group normalisation and the optimizer are faster without.
-        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        # Tensor cores want channels last; on a CPU batch normalisation is faster with it, group normalisation without.
+        normed = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+        layout = torch.channels_last if self.device.type == "cuda" or normed else torch.contiguous_format
         self.module = module.to(self.device).to(memory_format=layout).train()
         self.ema = ExponentialMovingAverage(self.module, settings.ema_decay)
         trained = {key: value for key, value in self.module.named_parameters() if value.requires_grad}

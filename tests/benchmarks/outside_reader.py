@@ -1,0 +1,67 @@
+"""How many samples does an OCR engine read that never saw our glyphs, against what it reads of real ones?
+
+Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.outside_reader`.
+PP-OCRv4, from the package rapidocr-onnxruntime, reads the newest `samples`, and the first view of the glyphs that the
+UNet was trained on. Prints the shares that it reads by style, their ratio, and the misses; beside them the share that
+the project's recogniser reads, by which the samples were judged in `sample_scores`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from PIL import Image
+from rapidocr_onnxruntime import RapidOCR
+
+from kanji_diffusion.glyphs.render import decode_images
+
+_GLYPH, _PAGE = 44, (64, 56)
+
+
+def read_outside(images: np.ndarray) -> list[str]:
+    """The text that the engine reads on each of `images`, uint8 [N, H, W], dark on white; "" for none."""
+    engine, texts = RapidOCR(), []
+    for image in images:
+        page = Image.new("L", _PAGE, 255)
+        glyph = Image.fromarray(image).resize((_GLYPH, _GLYPH), Image.Resampling.LANCZOS)
+        page.paste(glyph, ((_PAGE[0] - _GLYPH) // 2, (_PAGE[1] - _GLYPH) // 2))
+        found, _ = engine(np.asarray(page.convert("RGB")), use_det=False, use_cls=False, use_rec=True)
+        texts.append(found[0][0] if found else "")
+    return texts
+
+
+def main() -> None:
+    """Read, and print."""
+    root = Path.cwd()
+    bootstrap_project(root)
+    with KedroSession.create(root) as session:
+        catalog = session.load_context().catalog
+        samples, scores = catalog.load("samples"), catalog.load("sample_scores")
+        glyphs, chosen = catalog.load("glyphs"), catalog.load("selected_glyphs")["glyph_id"]
+    real = glyphs[(glyphs["view"] == 0) & glyphs["glyph_id"].isin(chosen) & glyphs["style"].isin(samples["style"])]
+    real = real[real["character"].isin(samples["character"])]
+    tables = {}
+    for name, table in {"real glyphs": real, "samples": samples}.items():
+        tables[name] = table[["style", "character"]].assign(text=read_outside(decode_images(table)))
+        tables[name]["read"] = tables[name]["text"] == tables[name]["character"]
+    shares = pd.DataFrame({name: table.groupby("style")["read"].mean() for name, table in tables.items()})
+    # Each style counts alike, since there are as many samples of each but not as many faces.
+    shares.loc["all styles"] = shares.mean()
+    shares["ratio"] = shares["samples"] / shares["real glyphs"]
+    own = scores.groupby("style")["top1"].mean()
+    shares["recogniser"] = own.reindex(shares.index)
+    shares.loc["all styles", "recogniser"] = own.mean()
+    print(f"{len(real)} real glyphs, {len(samples)} samples\n{shares.round(3)}")
+    missed = tables["samples"][~tables["samples"]["read"]]
+    for style, group in missed.groupby("style"):
+        print(
+            f"{style}: " + " ".join(f"{c}→{t or '?'}" for c, t in zip(group["character"], group["text"], strict=True))
+        )
+
+
+if __name__ == "__main__":
+    main()
