@@ -20,6 +20,17 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {"use_karras_sigmas": True}),
     "euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
 }
+# What a sampler takes over from the schedule of training.
+PROCESS = (
+    "num_train_timesteps",
+    "beta_schedule",
+    "beta_start",
+    "beta_end",
+    "trained_betas",
+    "prediction_type",
+    "steps_offset",
+    "timestep_spacing",
+)
 _ZERO_TERMINAL_SNR = ("ddpm", "ddim", "dpm++", "unipc", "euler")
 
 
@@ -65,15 +76,7 @@ def sampler(name: str, schedule: SchedulerMixin) -> SchedulerMixin:
             f"choose one of {', '.join(_ZERO_TERMINAL_SNR)}."
         )
     class_name, options = SAMPLERS[name]
-    shared = (
-        "num_train_timesteps",
-        "beta_schedule",
-        "beta_start",
-        "beta_end",
-        "prediction_type",
-        "steps_offset",
-    )
-    config = {key: schedule.config[key] for key in (*shared, "timestep_spacing")}
+    config = {key: schedule.config[key] for key in PROCESS if key in schedule.config}
     if name in _ZERO_TERMINAL_SNR:
         config["rescale_betas_zero_snr"] = bool(schedule.config.get("rescale_betas_zero_snr"))
     if name in ("ddpm", "ddim"):

@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 import pandas as pd
-import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import Field
@@ -26,6 +25,9 @@ from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+# Pictures that are sent to a worker at once.
+_BLOCK = 64
 
 
 class EvaluationSettings(Settings):
@@ -75,7 +77,7 @@ def _draw_in_blocks(
     sampling: SamplingSettings,
     cluster: ClusterSettings,
 ) -> np.ndarray:
-    size = sampling.batch_size
+    size = sampling.batch_size or _BLOCK
     blocks = [(prompts[first : first + size], seeds[first : first + size]) for first in range(0, len(prompts), size)]
     pictures = []
     with Progress("sampling", len(prompts), unit="picture") as progress:
@@ -88,7 +90,7 @@ def _draw_in_blocks(
 def _draw_block(
     model: StableDiffusionPipeline, sampling: SamplingSettings, block: tuple[list[str], list[int]]
 ) -> np.ndarray:
-    return draw(model.to("cuda") if torch.cuda.is_available() else model, *block, sampling)
+    return draw(model, *block, sampling)
 
 
 def judge_samples(
