@@ -3,6 +3,7 @@
 from kanji_diffusion.datasets.array_folder import ArrayFolderDataset
 from kanji_diffusion.datasets.image_sheet import ImageSheetDataset
 from kanji_diffusion.datasets.model_folder import ModelFolderDataset
+from kanji_diffusion.datasets.picture_folder import PictureFolderDataset
 from kanji_diffusion.datasets.raw_path import RawPathDataset
 from kanji_diffusion.datasets.report import ReportDataset
 from kanji_diffusion.datasets.table import TableDataset
@@ -13,6 +14,7 @@ __all__ = [
     "ArrayFolderDataset",
     "ImageSheetDataset",
     "ModelFolderDataset",
+    "PictureFolderDataset",
     "RawPathDataset",
     "ReportDataset",
     "TableDataset",

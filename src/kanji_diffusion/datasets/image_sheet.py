@@ -12,6 +12,22 @@ from PIL.PngImagePlugin import PngInfo
 from kanji_diffusion.datasets.local import LocalDataset
 
 
+def read_png(path: Path) -> Image.Image:
+    """The picture in a PNG, with its texts in `info`."""
+    with Image.open(path, formats=["PNG"]) as image:
+        image.load()
+        return image
+
+
+def write_png(image: Image.Image, path: Path) -> None:
+    """Write `image` with the texts in its `info`."""
+    texts = PngInfo()
+    for key, value in image.info.items():
+        if isinstance(value, str):
+            texts.add_itxt(str(key), value)
+    image.save(path, format="PNG", pnginfo=texts)
+
+
 class ImageSheetDataset(LocalDataset[Image.Image]):
     """A Pillow image kept as PNG and shown by Kedro-Viz.
 
@@ -19,16 +35,10 @@ class ImageSheetDataset(LocalDataset[Image.Image]):
     """
 
     def _read(self, path: Path) -> Image.Image:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()
-            return image
+        return read_png(path)
 
     def _write(self, data: Image.Image, path: Path) -> None:
-        texts = PngInfo()
-        for key, value in data.info.items():
-            if isinstance(value, str):
-                texts.add_itxt(str(key), value)
-        data.save(path, format="PNG", pnginfo=texts)
+        write_png(data, path)
 
     def preview(self) -> ImagePreview:
         """Give the picture to Kedro-Viz, encoded in base64."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
-from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
+from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import TextEncoder
+from kanji_diffusion.training.checkpoint import fingerprint, tensors_fingerprint
 
 
 def assemble(
@@ -37,3 +38,10 @@ def assemble(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def model_fingerprint(model: StableDiffusionPipeline) -> str:
+    """Sixteen hexadecimal digits that change whenever a weight or the diffusion process of `model` changes."""
+    weights = {name: tensors_fingerprint(getattr(model, name).state_dict()) for name in ("text_encoder", "unet", "vae")}
+    process = {key: model.scheduler.config.get(key) for key in (*PROCESS, "rescale_betas_zero_snr")}
+    return fingerprint(weights | process)
