@@ -15,6 +15,8 @@ from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.recogniser import recogniser
 
 ENVIRONMENTS = ["base", "test", "gpu", "cluster"]
+# What `generate` becomes when the parameters `model` or `replay` are given.
+VARIANTS = [generate.create_pipeline(elsewhere=True), generate.create_pipeline(replay=True)]
 
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
@@ -41,6 +43,10 @@ def configuration(request):
     return parameters, loader["catalog"], pipelines, stages
 
 
+def everything(pipelines):
+    return [*pipelines.values(), *VARIANTS]
+
+
 def lookup(parameters, name):
     for part in name.split("."):
         parameters = parameters[part]
@@ -58,20 +64,20 @@ def test_every_parameter_that_a_node_asks_for_is_given_and_valid(configuration):
 
 def test_every_group_of_parameters_is_asked_for(configuration):
     parameters, _, pipelines, _ = configuration
-    asked = {name.removeprefix("params:").split(".")[0] for p in pipelines.values() for name in p.inputs()}
+    asked = {name.removeprefix("params:").split(".")[0] for p in everything(pipelines) for name in p.inputs()}
     assert set(parameters) - asked == {"threads"}
 
 
 def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configuration):
     _, catalog, pipelines, stages = configuration
-    whole = sum(pipelines.values(), Pipeline([]))
     patterns = {name: entry for name, entry in catalog.items() if not name.startswith("_")}
     expanded = {name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]}
-    names = {name for name in whole.datasets() if not name.startswith("params:") and name != "parameters"}
-    assert names - set(expanded) == {"initial_unet"}
+    used = {name for pipeline in everything(pipelines) for name in pipeline.datasets()}
+    names = {name for name in used if not name.startswith("params:") and name != "parameters"}
+    assert names - set(expanded) == {"initial_unet", "other_model"}
     assert set(expanded) <= names
     unversioned = {name for name in expanded if not expanded[name].get("versioned")}
-    assert unversioned == {"kanjidic2", "font_folder", "tracker", "checkpoints", "earlier_models", "generated_folder"}
+    assert unversioned == {"kanjidic2", "font_folder", "tracker", "checkpoints", "earlier_models"}
 
 
 def test_no_layer_feeds_an_earlier_one(configuration):

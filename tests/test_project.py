@@ -90,7 +90,7 @@ def test_generate_writes_a_picture_and_prints_its_path(project, kedro, finished)
     for style in ("brush", "gothic"):
         done = kedro("run", "--env=test", "--pipelines=generate", f"--params=prompt=water,style={style}")
         assert done.returncode == 0, done.stderr
-        path = re.search(rf"'water \({style} kanji\)' with seed 0: (\S+\.png)", done.stdout)[1]
+        path = re.search(rf"'water \({style} kanji\)': (\S+\.png)", done.stdout)[1]
         pictures[style] = np.asarray(Image.open(path))
         assert pictures[style].shape == (32, 32)
     assert not np.array_equal(pictures["brush"], pictures["gothic"])
@@ -108,6 +108,23 @@ numpy.save(sys.argv[2], numpy.asarray(picture))
     saved = project / "stock.npy"
     subprocess.run([sys.executable, "-c", script, folder, saved], check=True, cwd=project, capture_output=True)
     assert np.abs(np.load(saved).astype(int) - pictures["brush"]).max() <= 1
+
+
+def test_the_best_of_two_is_drawn_again_bit_for_bit(project, kedro_run_here, finished):
+    options = "prompts_file=words.txt,style=all,count=2,candidates.count=2,sampling.preset=classic"
+    (project / "words.txt").write_text("water\nthunder dragon\n")
+    drawn = kedro_run_here("--env=test", "--pipelines=generate", f"--params={options}")
+    assert drawn.exit_code == 0, drawn.output
+    newest = project / "data/test/07_model_output/generated" / versions(project, "07_model_output/generated")[-1]
+    pictures = sorted((newest / "generated").iterdir())
+    assert len(pictures) == 2 * 4 * 2
+    with Image.open(pictures[-1]) as picture:
+        lineage = json.loads(picture.text["kanji-diffusion"])
+    assert (lineage["word"], lineage["candidates"], lineage["sampling"]["sampler"]) == ("thunder dragon", 2, "plms")
+    again = kedro_run_here("--env=test", "--pipelines=generate", f"--params=replay={pictures[-1]}")
+    assert again.exit_code == 0, again.output
+    replayed = newest.parent / versions(project, "07_model_output/generated")[-1] / "generated" / pictures[-1].name
+    assert np.array_equal(np.asarray(Image.open(replayed)), np.asarray(Image.open(pictures[-1])))
 
 
 def test_load_versions_picks_an_older_artifact(project, kedro, finished):
@@ -130,6 +147,14 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
             "'heun9' is unknown: choose one of ddpm",
         ),
         (["--pipelines=generate", "--params=count=0"], "`count` is 0"),
+        (
+            ["--pipelines=generate", "--params=sampling.preset=fsat"],
+            "preset` is 'fsat': choose one of classic",
+        ),
+        (["--pipelines=generate", "--params=prompts_file=none.txt"], "`prompts_file` is none.txt, .*No such file"),
+        (["--pipelines=generate", "--params=replay=data/01_raw"], "data/01_raw cannot be read"),
+        (["--pipelines=generate", "--params=model=../nowhere"], "there is no model in ../nowhere: give a version"),
+        (["--pipelines=generate", "--params=candidates.judge=me"], "`candidates.judge` is 'me': .*'clip'"),
         (["--params=stages.medium.resolution=8"], "no parameter `stages.medium`"),
         (
             ["--params=stages.small.training.steps=many"],

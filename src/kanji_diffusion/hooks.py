@@ -63,17 +63,22 @@ def local_artifacts(tracking_uri: str) -> str | None:
     return f"{project_root()}/mlartifacts" if tracking_uri.startswith("sqlite:") else None
 
 
+def configured_parameters() -> dict[str, Any]:
+    """Parameters of the current context, its environment and runtime parameters.
+
+    They are those of the environment in `KEDRO_ENV` when there is none yet (`kedro registry list`).
+    """
+    loader = _context.config_loader if _context is not None else _config_loader(os.getenv("KEDRO_ENV"))
+    return loader["parameters"]
+
+
 def configured_stages() -> tuple[str, ...]:
     """Names of the training stages, in order: the keys of the parameter `stages` that are not null.
-
-    They are those of the current context (its environment and runtime parameters), or of the environment in
-    `KEDRO_ENV` when there is none yet (`kedro registry list`).
 
     Raises:
         KanjiDiffusionError: If `stages` is not a mapping.
     """
-    loader = _context.config_loader if _context is not None else _config_loader(os.getenv("KEDRO_ENV"))
-    stages = loader["parameters"].get("stages") or {}
+    stages = configured_parameters().get("stages") or {}
     if not isinstance(stages, Mapping):
         raise KanjiDiffusionError(
             f"Parameter `stages` is '{stages}': it must map the name of each stage to its settings."

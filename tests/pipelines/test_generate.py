@@ -1,17 +1,257 @@
-"""What `generate` takes for a prompt."""
+"""What `generate` takes, what it draws, and that it draws it again."""
 
+import json
+import logging
+import shutil
+
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from diffusers import DDPMPipeline, DiffusionPipeline
+from PIL import Image
 from pydantic import ValidationError
 
-from kanji_diffusion.pipelines.generate.nodes import Prompts
+from kanji_diffusion.datasets import PictureFolderDataset
+from kanji_diffusion.diffusion.lineage import read_picture
+from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
+from kanji_diffusion.diffusion.schedule import SAMPLERS
+from kanji_diffusion.diffusion.text import TextEncoderSettings
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.evaluation.candidates import candidate_seeds
+from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.pipelines.generate import nodes, variant
+from kanji_diffusion.pipelines.generate.nodes import (
+    CandidateSettings,
+    Count,
+    ModelName,
+    NegativePrompt,
+    PicturePath,
+    Prompts,
+    PromptsFile,
+    Seed,
+    Styles,
+)
+from kanji_diffusion.scoring.clip import ClipSettings, build_scorer
+from kanji_diffusion.scoring.recogniser import RecogniserSettings, reading_margins, recogniser
+
+VERSION = "2026-01-02T03.04.05.678Z"
+SAMPLING = SamplingSettings(sampler="ddpm", steps=3, guidance_interval=(0.2, 1), batch_size=3)
+
+
+def requests(*words, style=("brush",), count=1, seed=0):
+    return nodes.list_requests(Prompts(list(words)), None, Styles(style), Count(count), Seed(seed), CaptionSettings())
+
+
+@pytest.fixture(scope="module")
+def models(model, tmp_path_factory):
+    """The folder of the catalog's models, with one version of `text_to_kanji`."""
+    folder = tmp_path_factory.mktemp("models")
+    model.save_pretrained(folder / "text_to_kanji" / VERSION / "text_to_kanji")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(models, tmp_path_factory):
+    """PNGs of two words, as they lie on the disk."""
+    loaded = nodes.load_model(ModelName(VERSION), models)
+    pictures, _ = nodes.draw_requests(loaded, requests("water", "fire", count=2, seed=5), NegativePrompt("x"), SAMPLING)
+    folder = tmp_path_factory.mktemp("output") / "generated"
+    PictureFolderDataset(filepath=str(folder)).save(pictures)
+    return folder
 
 
 def test_a_word_and_a_list_are_prompts():
     assert Prompts.model_validate("thunder dragon").root == ("thunder dragon",)
-    assert Prompts.model_validate(["fire", "water"]).root == ("fire", "water")
+    assert Prompts.model_validate(["fire", "水"]).root == ("fire", "水")
 
 
-@pytest.mark.parametrize("value", [None, "", "  ", [], ["fire", ""], 5, {"a": 1}, ["fire", 5]])
+@pytest.mark.parametrize("value", [None, "", "  ", [], ["fire", ""], 5, {"a": 1}, ["fire", 5], "a\x00b", "\udcff"])
 def test_nothing_else_is(value):
     with pytest.raises(ValidationError, match="give a meaning"):
         Prompts.model_validate(value)
+
+
+def test_every_word_is_drawn_in_every_style_as_often_as_asked():
+    listed = requests("water", "fire", style=("brush", "mincho"), count=2, seed=7)
+    assert listed["word"].tolist() == ["water"] * 4 + ["fire"] * 4
+    assert listed["style"].tolist() == ["brush", "brush", "mincho", "mincho"] * 2
+    assert listed["seed"].tolist() == [7, 8] * 4
+    assert listed["prompt"].iloc[2] == "water (mincho kanji)"
+    assert set(requests("water", style=("all",))["style"]) == set(CaptionSettings().styles)
+
+
+def test_lines_of_a_file_are_prompts(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_bytes("\ufeffwater\r\n\r\n  thunder dragon \n水\n".encode())
+    listed = nodes.list_requests(
+        Prompts(["ignored"]), PromptsFile(path), None, Count(1), Seed(0), CaptionSettings(default_style="brush")
+    )
+    assert listed["prompt"].tolist() == ["water (brush kanji)", "thunder dragon (brush kanji)", "水 (brush kanji)"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "No such file"),
+        (b"", "which is empty"),
+        (b"\n  \n", "which is empty"),
+        (b"\x89PNG\r\n\x1a\n\xff", "it is no text in UTF-8"),
+        (b"water\x00\x01", "which holds control characters"),
+    ],
+)
+def test_a_file_without_prompts_is_refused_in_one_sentence(tmp_path, content, sentence):
+    path = tmp_path / "words.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(KanjiDiffusionError, match=rf"`prompts_file` is {path}, .*{sentence}"):
+        nodes.read_prompts(path)
+
+
+def test_each_picture_is_that_of_its_prompt_and_seed_and_says_how_it_was_drawn(models, model, drawn):
+    files = sorted(drawn.iterdir())
+    assert [file.name for file in files] == [
+        "0000_water_brush_kanji_5.png",
+        "0001_water_brush_kanji_6.png",
+        "0002_fire_brush_kanji_5.png",
+        "0003_fire_brush_kanji_6.png",
+    ]
+    pixels, lineage = read_picture(files[3])
+    alone = draw(model, ["fire (brush kanji)"], [6], SAMPLING, negative_prompt="x")
+    assert np.array_equal(pixels, alone[0])
+    assert (lineage.model_version, lineage.word, lineage.style, lineage.seed) == (VERSION, "fire", "brush", 6)
+    assert lineage.negative_prompt == "x"
+    assert lineage.sampling.batch_size == 3
+    assert lineage.sampling.guidance_interval == (0.2, 1)
+    assert lineage.environment["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_picture_is_drawn_again_bit_for_bit(models, tmp_path, caplog, name):
+    loaded = nodes.load_model(ModelName(VERSION), models)
+    settings = SamplingSettings(sampler=name, steps=3, guidance_interval=(0.2, 1))
+    asked = requests("water", "thunder dragon", count=2, seed=9)
+    pictures, _ = nodes.draw_requests(loaded, asked, NegativePrompt("fire"), settings)
+    PictureFolderDataset(filepath=str(tmp_path / "generated")).save(pictures)
+    caplog.set_level(logging.INFO)
+    for path in sorted((tmp_path / "generated").iterdir()):
+        again, shown = nodes.replay_picture(PicturePath(path), None, models)
+        assert f"{path} was drawn again: identical." in caplog.messages
+        assert np.array_equal(np.asarray(again[path.stem]), np.asarray(Image.open(path)))
+        assert shown.width == 3 * 20
+
+
+def test_a_picture_that_comes_out_otherwise_is_told_with_the_reason(models, drawn, tmp_path, caplog):
+    path = tmp_path / "altered.png"
+    pixels, lineage = read_picture(next(drawn.iterdir()))
+    pixels = pixels.copy()
+    pixels[3, 4:6] ^= 0x40
+    elsewhere = lineage.model_copy(update={"environment": lineage.environment | {"torch": "1.0"}})
+    PictureFolderDataset(filepath=str(path.parent / "f")).save({"altered": elsewhere.embed(pixels)})
+    nodes.replay_picture(PicturePath(path.parent / "f" / "altered.png"), None, models)
+    assert "differences of at most 64 of 255 in 2 pixels: it was drawn with torch 1.0" in caplog.text
+
+
+def spoilt(drawn, tmp_path, shape=None, **changes):
+    pixels, lineage = read_picture(next(drawn.iterdir()))
+    if shape:
+        pixels = np.zeros(shape, np.uint8)
+    PictureFolderDataset(filepath=str(tmp_path / "f")).save({"x": lineage.model_copy(update=changes).embed(pixels)})
+    return PicturePath(tmp_path / "f" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model_version": "2020-01-01T00.00.00.000Z"}, f"version 2020.* is not in .* newest are {VERSION}.*model="),
+        ({"model_version": None}, "by a model from elsewhere: name its folder"),
+        ({"model_version": "../../secret"}, "by a model from elsewhere: name its folder"),
+        ({"model_fingerprint": "0" * 16}, "fingerprint 0000000000000000, but .* its weights differ"),
+        ({"shape": (8, 8)}, "is 8 × 8 pixels, but its model draws 16 × 16: name the PNG as `generate` wrote it"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_again_is_refused_in_one_sentence(models, drawn, tmp_path, changes, sentence):
+    with pytest.raises(KanjiDiffusionError, match=sentence) as refused:
+        nodes.replay_picture(spoilt(drawn, tmp_path, **changes), None, models)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_that_moved_draws_its_pictures_again_where_it_is_named(models, drawn, tmp_path, caplog):
+    folder = tmp_path / "moved"
+    shutil.copytree(models / "text_to_kanji" / VERSION / "text_to_kanji", folder)
+    with caplog.at_level(logging.INFO):
+        nodes.replay_picture(spoilt(drawn, tmp_path, model_version=None), ModelName(str(folder)), models)
+    assert "drawn again: identical." in caplog.text
+
+
+def test_what_is_no_model_of_ours_is_refused_in_one_sentence(models, model, tmp_path):
+    other = tmp_path / "other"
+    DDPMPipeline(model.unet, model.scheduler).save_pretrained(other)
+    for name, sentence in [
+        ("2020-01-01T00.00.00.000Z", f"there is no model in .*newest are {VERSION}"),
+        (str(tmp_path), "there is no model in .*model_index.json"),
+        ("models:/text-to-kanji@champion", "there is no model in"),
+        (str(other), "names a DDPMPipeline in .* StableDiffusionPipeline"),
+    ]:
+        with pytest.raises(KanjiDiffusionError, match=sentence):
+            nodes.load_model(ModelName(name), models)
+
+
+@pytest.fixture(scope="module")
+def judges():
+    torch.manual_seed(0)
+    reader = recogniser(RecogniserSettings(channels=(8, 16)), ["水", "火"]).eval()
+    settings = ClipSettings(image_size=32, embed_dim=16, width=8)
+    captions = pd.DataFrame({"text": ["water (brush kanji)", "fire (brush kanji)"], "character": ["水", "火"]})
+    return reader, build_scorer(settings, TextEncoderSettings()), captions
+
+
+@pytest.mark.parametrize("judge", ["recogniser", "clip"])
+def test_of_several_candidates_the_one_that_the_judge_prefers_is_kept(models, judges, judge, caplog):
+    reader, clip, captions = judges
+    loaded = nodes.load_model(ModelName(VERSION), models)
+    asked = requests("water", "thunder dragon", seed=3)
+    choice = CandidateSettings(count=3, judge=judge)
+    with caplog.at_level(logging.INFO):
+        kept, _ = nodes.draw_and_judge(loaded, asked, NegativePrompt(""), SAMPLING, choice, reader, clip, captions)
+    assert ("'thunder dragon (brush kanji)' is no caption of a character" in caplog.text) == (judge == "recogniser")
+    for word, picture in zip(asked["word"], kept.values(), strict=True):
+        prompt = f"{word} (brush kanji)"
+        all_three = draw(loaded, [prompt] * 3, candidate_seeds([3], 3), SAMPLING)
+        if judge == "recogniser" and word == "water":
+            merit = reading_margins(reader, all_three, ["水"] * 3)
+        else:
+            merit = clip.scores(all_three, [prompt] * 3)
+        best = int(merit.argmax())
+        lineage = json.loads(picture.info["kanji-diffusion"])
+        assert np.array_equal(np.asarray(picture), all_three[best])
+        assert lineage["seed"] == candidate_seeds([3], 3)[best]
+        assert (lineage["candidates"], lineage["judge"]) == (3, judge)
+        assert lineage["scores"].get("intended") == ("水" if word == "water" else None)
+        assert lineage["scores"]["clip_score"] == pytest.approx(clip.scores(all_three, [prompt] * 3)[best], abs=1e-5)
+
+
+def test_the_pipeline_needs_only_what_the_parameters_ask_for():
+    def needs(**parameters):
+        pipeline = nodes_of(**parameters)
+        return {name for name in pipeline.inputs() if not name.startswith("params:")}
+
+    def nodes_of(**parameters):
+        from kanji_diffusion.pipelines.generate import create_pipeline
+
+        return create_pipeline(**variant({"model": None, "replay": None, "candidates": {"count": 1}} | parameters))
+
+    judges = {"recogniser", "clip_model", "captions"}
+    assert needs() == {"text_to_kanji"} | judges
+    assert needs(model="folder") == {"earlier_models"}
+    assert needs(model="folder", candidates={"count": 4}) == {"earlier_models"} | judges
+    assert needs(replay="water.png") == {"earlier_models"}
+
+
+def test_the_exported_folder_has_no_pickle_to_run(models, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(models / "text_to_kanji" / VERSION / "text_to_kanji", folder)
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"anything")
+    with pytest.raises(Exception, match="is a pickle, which can run code"):
+        nodes.load_model(ModelName(str(folder)), models)
+    assert isinstance(nodes.load_model(ModelName(VERSION), models), DiffusionPipeline)
