@@ -20,7 +20,8 @@ MADE = {
     "05_model_input": ["selected_glyphs.parquet", "caption_states", "small/latents", "large/latents"],
     "06_models": ["recogniser", "clip_model", "aesthetic_head", "vae", "small/unet", "large/unet", "text_to_kanji"],
     "07_model_output": ["samples.parquet", "small/sample_sheet.png", "large/sample_sheet.png"],
-    "08_reporting": ["evaluation_report.json", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
+    "08_reporting": ["evaluation_report.json", "evaluation_page.html", "invented_report.json", "invented_sheet.png",
+                     "sampling_grid.parquet", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
                      "vae_report.json", "reconstruction_sheet.png", "small/report.json", "large/report.json"],
 }  # fmt: skip
 
@@ -54,7 +55,7 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
     for name in ("loss", "learning_rate", "gradient_norm", "images_per_second", "error_timestep_bin_4"):
         steps = [metric.step for metric in client.get_metric_history(first.info.run_id, f"unet_16/{name}")]
         assert steps == [2, 4, 6, 8], name
-    assert 0 <= first.data.metrics["evaluation_report/reading_top1"] <= 1
+    assert 0 <= first.data.metrics["evaluation_report/reading.top1"] <= 1
     tags = first.data.tags
     assert "git.dirty" in tags or "git.commit" not in tags
     assert tags["written.large.unet"] == versions(project, "06_models/large/unet")[0]
@@ -162,6 +163,14 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
         ),
         (["--pipelines=paint"], "no pipeline `paint`: choose among .*render_glyphs"),
         (["--pipelines=train_unet", "--params=stages.small.resolution=15"], "multiple of 2"),
+        (
+            ["--pipelines=evaluate", "--nodes=draw_samples", "--params=evaluation.styles=[graffiti]"],
+            "`evaluation.styles` names 'graffiti'.*choose among brush",
+        ),
+        (
+            ["--pipelines=evaluate", "--nodes=draw_invented", "--params=evaluation.invented.meanings=[water]"],
+            "names 'water', for which there is a kanji",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence(kedro_run_here, finished, options, sentence):
@@ -223,7 +232,8 @@ def test_the_report_figures_are_in_the_catalog(project, finished):
     path = project / f"data/test/08_reporting/evaluation_report.json/{version}/evaluation_report.json"
     report = json.loads(path.read_text())
     assert report["samples"] == 16
-    assert report["reading_top1_low"] <= report["reading_top1"] <= report["reading_top1_high"]
+    reading = report["reading"]
+    assert reading["top1_low"] <= reading["top1"] <= reading["top1_high"]
 
 
 def test_the_configuration_of_every_environment_is_read(project):

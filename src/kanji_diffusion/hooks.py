@@ -23,7 +23,7 @@ from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 from pydantic import BaseModel
 
 from kanji_diffusion import tracking
-from kanji_diffusion.datasets import RawPathDataset, TrackerDataset
+from kanji_diffusion.datasets import RawPathDataset, RegisteredModelDataset, TrackerDataset
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training.hardware import set_threads
 
@@ -128,8 +128,8 @@ class ProjectHooks:
         if active is None:
             return
         self._run_id = active.info.run_id
-        for name in versions:
-            if isinstance(dataset := catalog.get(name), TrackerDataset):
+        for name in pipeline.datasets():
+            if isinstance(dataset := catalog.get(name), TrackerDataset | RegisteredModelDataset):
                 dataset.run_id = self._run_id
         read = {f"read.{name}": version for name, version in versions.items() if version}
         tracking.set_tags(self._run_id, tracking.describe_environment(context.project_path) | read)
@@ -164,6 +164,8 @@ class ProjectHooks:
         if "artifact_path" in wishes:
             path = Path(dataset._get_load_path())
             tracking.log_artifact(self._run_id, path, wishes["artifact_path"])
+        if wishes.get("image"):
+            tracking.log_image(self._run_id, dataset_name, data)
         if wishes.get("metrics"):
             tracking.log_report(self._run_id, dataset_name, data)
 

@@ -143,6 +143,11 @@ def log_artifact(run_id: str, path: Path, artifact_path: str) -> None:
             client.log_artifact(run_id, str(path), artifact_path)
 
 
+def log_image(run_id: str, name: str, image: Image.Image) -> None:
+    """Record a picture, which MLflow's UI shows beside those of other runs."""
+    MlflowTracker(run_id).image(name, image, step=0)
+
+
 def log_report(run_id: str, name: str, report: Mapping[str, Any]) -> None:
     """Record every finite figure of a nested `report` as the metric `<name>/<key>.<key>`."""
     tracker = MlflowTracker(run_id, name)

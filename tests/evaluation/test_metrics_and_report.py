@@ -1,43 +1,79 @@
-"""Figures and sheets of samples."""
+"""Intervals, figures by group, sheets and plots."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kanji_diffusion.evaluation.metrics import summarise
-from kanji_diffusion.evaluation.report import reading_plot, sheet
+from kanji_diffusion.evaluation.metrics import (
+    MEASURES,
+    Judges,
+    JudgeSettings,
+    group_figures,
+    interval,
+    nested_groups,
+    quick_figures,
+)
+from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
+from kanji_diffusion.glyphs.render import decode_images
 
 
 @pytest.fixture
 def scores():
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
-            "character": ["一", "二", "三", "四"] * 2,
+            "character": ["一", "二", "三", "龍"] * 2,
             "style": ["brush"] * 4 + ["gothic"] * 4,
-            "stroke_count": [1, 2, 3, 5] * 2,
+            "part": "trained",
+            "stroke_count": [1, 2, 3, 16] * 2,
+            "grade": pd.array([1, 1, 1, None] * 2, dtype="Int64"),
+            "frequency": pd.array([2, 9, 14, None] * 2, dtype="Int64"),
             "top1": [True, False, True, False, True, True, True, True],
-            "top5": [True, True, True, False, True, True, True, True],
-            "clip_score": np.linspace(0, 1, 8),
         }
     )
+    return table.assign(**dict.fromkeys(set(MEASURES.values()) - {"top1"}, table["top1"]))
 
 
-def test_figures_are_shares_with_an_interval(scores):
-    figures = summarise(scores)
-    assert figures["reading_top1"] == 0.75
-    assert figures["reading_top5"] == 0.875
-    assert figures["reading_top1_brush"] == 0.5
-    assert figures["reading_top1_gothic"] == 1.0
-    assert 0.4 < figures["reading_top1_low"] < 0.75 < figures["reading_top1_high"] <= 1.0
-    assert summarise(scores) == figures
+def test_intervals_are_over_whole_characters():
+    """Ten samples of one character are one draw, not ten."""
+    values = np.repeat([0.0, 1.0, 1.0, 1.0], 10)
+    by_character = interval(values, np.repeat(list("一二三四"), 10))
+    by_sample = interval(values, range(40))
+    assert by_character.value == by_sample.value == 0.75
+    assert by_character.high - by_character.low > 2 * (by_sample.high - by_sample.low)
+    assert interval(values, range(40)) == by_sample
 
 
-def test_a_perfect_score_has_no_interval(scores):
-    figures = summarise(scores.assign(top1=True))
-    assert figures["reading_top1_low"] == figures["reading_top1_high"] == 1.0
+def test_what_is_the_same_everywhere_has_no_interval_and_nothing_has_no_figure():
+    sure = interval(np.ones(8), range(8))
+    assert sure.low == sure.value == sure.high == 1
+    assert np.isnan(interval(np.array([np.nan]), ["一"]).value)
+    assert interval(np.array([np.nan, 1.0]), ["一", "二"]).value == 1
 
 
-def test_a_sheet_frames_what_was_read(scores):
+def test_groups_are_in_order_and_only_those_that_differ(scores):
+    groups = group_figures(scores)
+    assert list(dict.fromkeys(groups["group"])) == ["style", "strokes", "grade", "frequency"]
+    strokes = groups[(groups["group"] == "strokes") & (groups["measure"] == "reading.top1")]
+    assert strokes["value"].tolist() == ["1-4", "13-16"]
+    assert strokes["samples"].tolist() == [6, 2]
+    assert strokes["mean"].tolist() == pytest.approx([5 / 6, 0.5])
+    assert set(groups.loc[groups["group"] == "frequency", "value"]) == {"1-100", "rarer"}
+    report = nested_groups(groups)
+    assert report["by_style"]["brush"]["reading.top1"] == 0.5
+    assert report["by_grade"]["none"]["reading.top1"] == 0.5
+    assert list(report["by_strokes"]) == ["01-04", "13-16"] and "0001-0100" in report["by_frequency"]
+
+
+def test_quick_figures_are_those_of_the_judges(judges, reader, scorer, real_samples):
+    rows, images = real_samples
+    right, quick = quick_figures(rows, images, reader, scorer)
+    _, whole = judges.score(rows, images)
+    assert quick["reading"]["top1"] == right.mean() == whole["reading"]["top1"]
+    assert quick["clip"]["score"] == pytest.approx(whole["clip"]["score"], abs=1e-5)
+    assert set(quick["by_style"]) == {"brush", "gothic", "handwritten"}
+
+
+def test_a_sheet_frames_what_was_read():
     pictures = np.full((5, 8, 8), 255, np.uint8)
     page = sheet(pictures, columns=3, right=[True, False, True, True, True])
     assert page.size == (36, 24)
@@ -47,7 +83,38 @@ def test_a_sheet_frames_what_was_read(scores):
     assert sheet(pictures, columns=5, zoom=2).size == (100, 20)
 
 
-def test_the_plot_has_a_bar_for_each_style_and_stroke_count(scores):
-    styles, strokes = reading_plot(scores).axes
-    assert [bar.get_height() for bar in styles.patches] == [0.5, 1.0]
-    assert len(strokes.patches) == 4
+def test_plots_show_the_figures(scores):
+    panels = reading_plot(group_figures(scores)).axes
+    assert [bar.get_height() for bar in panels[0].patches] == [0.5, 1.0]
+    assert [axes.get_xlabel() for axes in panels] == ["style", "strokes", "grade", "frequency"]
+    grid = pd.DataFrame(
+        {"sampler": ["ddim", "plms", "ddim"], "steps": 8, "guidance_scale": [4.0, 4.0, 1.0], "top1": [0.9, 0.8, 0.2]}
+    )
+    (axes,) = sampling_plot(grid.assign(top1_low=0.1, top1_high=0.95)).axes
+    lines = {text.get_text(): container[0].get_ydata().tolist()
+             for text, container in zip(axes.get_legend().get_texts(), axes.containers, strict=True)}  # fmt: skip
+    assert lines == {"ddim, 8 steps": [0.2, 0.9], "plms, 8 steps": [0.8]}
+
+
+def test_real_glyphs_compared_with_themselves_are_told_by_name(judges, glyphs):
+    training = glyphs[(glyphs["split"] == "train") & (glyphs["view"] == 0)].reset_index(drop=True)
+    rows = training[["character", "style"]].assign(prompt="a kanji")
+    scores, _ = judges.score(rows, decode_images(training))
+    assert (scores[["holes_off", "pieces_off"]] == 0).all(axis=None)
+    assert scores["copied"].mean() > 0.95
+
+
+def test_what_cannot_be_measured_is_left_out_and_explained(glyphs, caption_table, reader, scorer):
+    """One style, and no face held out: an agreement of 100 % and a copy rate of 0 % would be false."""
+    alone = glyphs[(glyphs["style"] == "gothic") & (glyphs["split"] == "train") & (glyphs["view"] == 0)]
+    judges = Judges(alone.reset_index(drop=True), caption_table, reader, scorer, JudgeSettings())
+    rows = alone[["character", "style"]].reset_index(drop=True).assign(prompt="a kanji", part="trained")
+    scores, figures = judges.score(rows, decode_images(alone))
+    assert "style" not in figures
+    assert "copies" not in figures
+    assert set(figures["missing"]) >= {"style.agreement", "copies.rate", "copies.found_of_true_copies"}
+    assert all(np.isfinite(list(figures[group].values())).all() for group in ("reading", "distance", "strokes"))
+    assert not any(name.endswith("_real") for name in figures["reading"])
+    groups = group_figures(scores.assign(stroke_count=range(len(scores)), grade=1, frequency=1))
+    assert "by_strokes" in (report := nested_groups(groups))
+    assert "copies.rate" not in report["by_strokes"]["01-04"]

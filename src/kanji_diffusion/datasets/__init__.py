@@ -3,8 +3,10 @@
 from kanji_diffusion.datasets.array_folder import ArrayFolderDataset
 from kanji_diffusion.datasets.image_sheet import ImageSheetDataset
 from kanji_diffusion.datasets.model_folder import ModelFolderDataset
+from kanji_diffusion.datasets.page import PageDataset
 from kanji_diffusion.datasets.picture_folder import PictureFolderDataset
 from kanji_diffusion.datasets.raw_path import RawPathDataset
+from kanji_diffusion.datasets.registered_model import RegisteredModelDataset
 from kanji_diffusion.datasets.report import ReportDataset
 from kanji_diffusion.datasets.table import TableDataset
 from kanji_diffusion.datasets.tracker import TrackerDataset
@@ -14,8 +16,10 @@ __all__ = [
     "ArrayFolderDataset",
     "ImageSheetDataset",
     "ModelFolderDataset",
+    "PageDataset",
     "PictureFolderDataset",
     "RawPathDataset",
+    "RegisteredModelDataset",
     "ReportDataset",
     "TableDataset",
     "TrackerDataset",

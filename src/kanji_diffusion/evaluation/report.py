@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 2
 _RIGHT, _WRONG, _NEUTRAL = (46, 160, 67), (215, 58, 73), (225, 225, 225)
+_INK, _REAL = "#33415c", "#c2571a"
 
 
 def sheet(images: np.ndarray, columns: int, right: Sequence[bool] | None = None, zoom: int = 1) -> Image.Image:
@@ -38,17 +39,62 @@ def sheet(images: np.ndarray, columns: int, right: Sequence[bool] | None = None,
     return page
 
 
-def reading_plot(scores: pd.DataFrame) -> matplotlib.figure.Figure:
-    """Reading score by style and by stroke count.
+def reading_plot(groups: pd.DataFrame) -> matplotlib.figure.Figure:
+    """Reading score with 95 % intervals, a panel for each grouping.
 
     Args:
-        scores: Scored samples with `top1`, `style` and `stroke_count`.
+        groups: What `metrics.group_figures` returned.
     """
+    reading = groups[groups["measure"] == "reading.top1"]
+    names = list(dict.fromkeys(reading["group"])) or ["style"]
+    sizes = [max(2, (reading["group"] == name).sum()) for name in names]
     figure = matplotlib.figure.Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2), ("style", "stroke_count"), strict=True):
-        shares = scores.groupby(column)["top1"].mean()
-        axes.bar([str(value) for value in shares.index], shares.to_numpy(), color="#33415c")
-        axes.set(ylim=(0, 1), xlabel=column.replace("_", " "), ylabel="read as asked for (top-1)")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False, width_ratios=sizes)[0]
+    for axes, name in zip(panels, names, strict=True):
+        part = reading[reading["group"] == name]
+        spread = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
+        axes.bar(part["value"], part["mean"], color=_INK, yerr=spread, ecolor="#8d99ae", capsize=3)
+        axes.set(ylim=(0, 1.02), xlabel=name)
+        axes.tick_params(axis="x", labelrotation=30 if len(part) > 4 or name == "style" else 0)
+    panels[0].set_ylabel("read as asked for (top-1)")
+    return figure
+
+
+def sampling_plot(grid: pd.DataFrame) -> matplotlib.figure.Figure:
+    """Reading score against guidance, a line for each sampler and number of steps.
+
+    Args:
+        grid: Rows with `sampler`, `steps`, `guidance_scale`, `top1`, `top1_low` and `top1_high`.
+    """
+    figure = matplotlib.figure.Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for (name, steps), part in grid.groupby(["sampler", "steps"], sort=False):
+        part = part.sort_values("guidance_scale")
+        spread = np.abs(part[["top1_low", "top1_high"]].to_numpy().T - part["top1"].to_numpy())
+        axes.errorbar(
+            part["guidance_scale"], part["top1"], spread, marker="o", capsize=3, label=f"{name}, {steps} steps"
+        )
+    axes.set(ylim=(0, 1.02), xlabel="guidance scale", ylabel="read as asked for (top-1)")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def stroke_plot(scores: pd.DataFrame, real: pd.DataFrame) -> matplotlib.figure.Figure:
+    """Distributions of stroke width, ink and holes, of samples and of real glyphs.
+
+    Args:
+        scores: Rows with `width`, `ink` and `holes` of the samples.
+        real: The same of real glyphs.
+    """
+    figure = matplotlib.figure.Figure(figsize=(9, 2.6), layout="constrained")
+    labels = {"width": "stroke width, share of the side", "ink": "share of the square that is ink", "holes": "holes"}
+    for axes, (name, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
+        both = np.concatenate([scores[name], real[name]])
+        edges = np.arange(both.max() + 2) - 0.5 if name == "holes" else np.linspace(both.min(), both.max(), 25)
+        for values, colour, text in ((real[name], _REAL, "real glyphs"), (scores[name], _INK, "samples")):
+            axes.hist(values, bins=edges, density=True, histtype="step", color=colour, label=text)
+        axes.set(xlabel=label, yticks=[])
+    axes.legend()
     return figure
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import matplotlib.figure
 import numpy as np
@@ -16,9 +18,23 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
+from kanji_diffusion.diffusion.vae import resize
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation.metrics import score_samples, summarise
-from kanji_diffusion.evaluation.report import reading_plot, sheet
+from kanji_diffusion.evaluation import invented, page
+from kanji_diffusion.evaluation.metrics import (
+    Judges,
+    JudgeSettings,
+    group_figures,
+    interval,
+    nested_groups,
+    score_readings,
+)
+from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
+from kanji_diffusion.evaluation.strokes import stroke_measures
+from kanji_diffusion.evaluation.versions import ModelVersion
+from kanji_diffusion.glyphs import fonts, render
+from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
+from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
 from kanji_diffusion.glyphs.render import decode_images, encode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.settings_model import Settings
@@ -26,16 +42,48 @@ from kanji_diffusion.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
+_KNOWN_SIDE = 32
+_FEWEST_TO_CALIBRATE = 20
 # Pictures that are sent to a worker at once.
 _BLOCK = 64
 
 
+class InventedSettings(Settings):
+    """Kanji for meanings that have none."""
+
+    meanings: tuple[str, ...] | None = Field(None, min_length=1, description="Null for the list of the package.")
+    limit: int | None = Field(None, ge=1, description="At most so many of them.")
+    styles: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Styles that each is drawn in; null for the default style of the captions."
+    )
+    known: CharacterSelection = Field(
+        CharacterSelection(all=True), description="Existing characters that a new one is compared with."
+    )
+    faces: int = Field(2, ge=1, description="Training faces of a style in which these are drawn.")
+
+
+class GridSettings(Settings):
+    """Sampling settings that are compared, all with all."""
+
+    prompts: int = Field(40, ge=1, description="Characters, spread evenly, the styles in turn.")
+    guidance_scales: tuple[Annotated[float, Field(ge=1, le=50)], ...] | None = Field(
+        None, min_length=1, description="Null for that of `sampling`."
+    )
+    samplers: tuple[str, ...] | None = Field(None, min_length=1, description="Null for that of `sampling`.")
+    steps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] | None = Field(
+        None, min_length=1, description="Null for those of `sampling`."
+    )
+
+
 class EvaluationSettings(Settings):
-    """Which samples are drawn to judge a model."""
+    """Which samples are drawn to judge a model, and how they are judged."""
 
     characters: int = Field(80, ge=1, description="Spread evenly over those of the captions.")
     styles: tuple[str, ...] | None = Field(None, description="Styles of each character; null for all.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the first picture; the others count up.")
+    judges: JudgeSettings = JudgeSettings()
+    invented: InventedSettings = InventedSettings()
+    grid: GridSettings = GridSettings()
 
 
 def draw_samples(
@@ -48,18 +96,10 @@ def draw_samples(
 ) -> pd.DataFrame:
     """One picture for each character and style, from its long caption and a seed of its own."""
     long = captions[captions["form"] == "long"]
-    known = set(long["style"])
-    unknown = set(settings.styles or ()) - known
-    if unknown:
-        raise KanjiDiffusionError(
-            f"Parameter `evaluation.styles` names '{sorted(unknown)[0]}', in which the model was not trained: "
-            f"choose among {', '.join(sorted(known))}."
-        )
+    _refuse_unknown_styles(settings.styles, long, "evaluation.styles")
     if settings.styles:
         long = long[long["style"].isin(settings.styles)]
-    names = long["character"].unique()
-    count = min(settings.characters, len(names))
-    chosen = [names[number * len(names) // count] for number in range(count)]
+    chosen = _spread(long["character"].unique(), settings.characters)
     wanted = long[long["character"].isin(chosen)].sort_values(["style", "caption_id"], ignore_index=True)
     wanted = wanted.merge(characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left")
     seeds = [settings.seed + number for number in range(len(wanted))]
@@ -68,6 +108,235 @@ def draw_samples(
         ["character", "style", "prompt", "stroke_count", "grade", "frequency"]
     ]
     return samples.assign(seed=seeds, image=pd.Series(encode_images(pictures)))
+
+
+def judge_samples(
+    samples: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    captions: pd.DataFrame,
+    recogniser: ResNetForImageClassification,
+    clip_model: ClipScorer,
+    settings: EvaluationSettings,
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, dict[str, Any], matplotlib.figure.Figure, Image.Image]:
+    """Judgements of each sample, figures of all, figures by group as table and report, their plot, and a sheet."""
+    images = decode_images(samples)
+    unseen = set(glyphs.loc[glyphs["split"] == "test", "character"])
+    parts = samples["character"].map(lambda character: "unseen" if character in unseen else "trained")
+    judges = Judges(glyphs, captions, recogniser, clip_model, settings.judges)
+    scores, figures = judges.score(samples.drop(columns="image").assign(part=parts), images)
+    reading = figures["reading"]
+    logger.info(
+        "Reading score: %.1f %% of %d samples are read as the kanji asked for (95 %% interval %.1f to %.1f).",
+        100 * reading["top1"],
+        len(scores),
+        100 * reading["top1_low"],
+        100 * reading["top1_high"],
+    )
+    groups = group_figures(scores, settings.judges.seed)
+    return scores, figures, groups, nested_groups(groups), reading_plot(groups), _sheet(scores, images)
+
+
+def draw_known_characters(
+    font_folder: Path,
+    faces: pd.DataFrame,
+    dictionary: pd.DataFrame,
+    settings: EvaluationSettings,
+    font_settings: fonts.FontSettings,
+    captions: CaptionSettings,
+) -> pd.DataFrame:
+    """Every existing character, small, in some of the training faces of the styles of the invented kanji."""
+    offered = fonts.usable_faces(faces)
+    offered = offered[~offered["held_out"]].sort_values("coverage", ascending=False, kind="stable")
+    styles = settings.invented.styles or (captions.default_style,)
+    missing = set(styles) - set(offered["style"])
+    if missing:
+        raise KanjiDiffusionError(
+            f"No training face has the style '{sorted(missing)[0]}' of the invented kanji: choose among "
+            f"{', '.join(sorted(offered['style'].unique()))} in `evaluation.invented.styles`."
+        )
+    chosen = offered[offered["style"].isin(styles)].groupby("style").head(settings.invented.faces)
+    known = select_characters(dictionary, settings.invented.known)
+    audit = fonts.audit_glyphs(chosen, known, font_folder, font_settings)
+    return render.render_glyphs(chosen, known, audit, font_folder, render.RenderSettings(size=_KNOWN_SIDE))
+
+
+def draw_invented(
+    model: StableDiffusionPipeline,
+    dictionary: pd.DataFrame,
+    captions: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    settings: EvaluationSettings,
+    caption_settings: CaptionSettings,
+    sampling: SamplingSettings,
+    cluster: ClusterSettings,
+) -> pd.DataFrame:
+    """One picture for each meaning without a kanji, and for each kanji that training never saw."""
+    styles = settings.invented.styles or (caption_settings.default_style,)
+    _refuse_unknown_styles(styles, captions, "evaluation.invented.styles")
+    meanings = invented.list_meanings(dictionary, settings.invented.meanings)
+    rows = [
+        {"kind": "invented", "subject": meaning, "style": style, "character": None}
+        | {"prompt": expand_prompt(meaning, style, caption_settings)}
+        for style in styles
+        for meaning in _spread(meanings, settings.invented.limit or len(meanings))
+    ]
+    unseen = _spread(sorted(glyphs.loc[glyphs["split"] == "test", "character"].unique()), settings.characters)
+    long = captions[(captions["form"] == "long") & captions["style"].isin(styles) & captions["character"].isin(unseen)]
+    rows += [
+        {"kind": "unseen", "subject": caption["subject"], "style": caption["style"]}
+        | {"character": caption["character"], "prompt": caption["text"]}
+        for caption in long.to_dict("records")
+    ]
+    samples = pd.DataFrame(rows).assign(seed=[settings.seed + number for number in range(len(rows))])
+    pictures = _draw_in_blocks(model, samples["prompt"].tolist(), samples["seed"].tolist(), sampling, cluster)
+    return samples.assign(image=pd.Series(encode_images(pictures)))
+
+
+def judge_invented(
+    inventions: pd.DataFrame,
+    known: pd.DataFrame,
+    samples: pd.DataFrame,
+    scores: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    settings: EvaluationSettings,
+) -> tuple[pd.DataFrame, dict[str, Any], Image.Image]:
+    """Which inventions are new and made of real components, what they resemble, and a sheet of both."""
+    images = decode_images(inventions)
+    report: dict[str, Any] = {"calibration": {}}
+    parts = []
+    for style in inventions["style"].unique():
+        rows = np.flatnonzero(inventions["style"] == style)
+        here = known[known["style"] == style].reset_index(drop=True)
+        examples = _examples(style, samples[scores["top1"].to_numpy(dtype=bool)], glyphs)
+        judge = invented.KnownCharacters(here, decode_images(here), decode_images(examples), examples["character"])
+        report["calibration"][style] = judge.calibration.figures
+        if not judge.calibration.figures:
+            reason = "there are too few pictures of existing characters to set thresholds by"
+            report.setdefault("missing", {})[style] = reason
+        parts.append(judge.judge(images[rows]).set_index(inventions.index[rows]))
+    judged = pd.concat([inventions.drop(columns="image"), pd.concat(parts)], axis=1)
+    for kind in judged["kind"].unique():
+        report[kind] = invented.invention_figures(judged[judged["kind"] == kind], settings.judges.seed)
+    if "unseen" in report:
+        unseen = judged[judged["kind"] == "unseen"]
+        asked = [want == seen[0] for want, seen in zip(unseen["character"], unseen["nearest"], strict=True)]
+        report["unseen"]["nearest_is_asked"] = float(np.mean(asked))
+    logger.info(
+        "Invented kanji: %.1f %% of %d are no existing character, %.1f %% are new and made of real components.",
+        100 * report["invented"]["new"],
+        report["invented"]["samples"],
+        100 * report["invented"]["components_new"],
+    )
+    pairs = np.stack([images, nearest_pictures(judged, known, images.shape[-1])], axis=1).reshape(-1, *images.shape[1:])
+    return judged, report, sheet(pairs, 16, (judged["new"] == 1).repeat(2).tolist())
+
+
+def compare_sampling(
+    model: StableDiffusionPipeline,
+    captions: pd.DataFrame,
+    recogniser: ResNetForImageClassification,
+    settings: EvaluationSettings,
+    sampling: SamplingSettings,
+    cluster: ClusterSettings,
+) -> tuple[pd.DataFrame, matplotlib.figure.Figure]:
+    """Reading scores by guidance, sampler and steps, on the same prompts and seeds."""
+    grid = settings.grid
+    long = captions[captions["form"] == "long"]
+    styles = sorted(long["style"].unique())
+    characters = _spread(long["character"].unique(), grid.prompts)
+    turn = dict(zip(characters, itertools.cycle(styles), strict=False))
+    prompts = long[long["style"] == long["character"].map(turn)]
+    seeds = [settings.seed + number for number in range(len(prompts))]
+    rows = []
+    for name, steps, guidance in itertools.product(
+        grid.samplers or [sampling.sampler],
+        grid.steps or [sampling.steps],
+        grid.guidance_scales or [sampling.guidance_scale],
+    ):
+        options = {"sampler": name, "steps": steps, "guidance_scale": guidance}
+        chosen = sampling.model_copy(update=options)
+        pictures = _draw_in_blocks(model, prompts["text"].tolist(), seeds, chosen, cluster)
+        reading = score_readings(prompts["character"].tolist(), pictures, recogniser)
+        found = interval(reading["top1"].to_numpy(), prompts["character"], settings.judges.seed)
+        row = {"top1": found.value, "top1_low": found.low, "top1_high": found.high, "top5": reading["top5"].mean()}
+        rows.append(options | {"pictures": len(prompts)} | row)
+    table = pd.DataFrame(rows)
+    return table, sampling_plot(table)
+
+
+def write_page(
+    figures: dict[str, Any],
+    groups: pd.DataFrame,
+    samples: pd.DataFrame,
+    scores: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    inventions: pd.DataFrame,
+    invented_scores: pd.DataFrame,
+    invented_report: dict[str, Any],
+    known: pd.DataFrame,
+    grid: pd.DataFrame,
+) -> str:
+    """The report page."""
+    images, new_images = decode_images(samples), decode_images(inventions)
+    nearest = decode_images(glyphs.set_index("glyph_id").loc[scores["nearest_glyph"]])
+    real = glyphs[(glyphs["view"] == 0) & (glyphs["split"] == "train") & glyphs["character"].isin(scores["character"])]
+    return page.render_page(
+        figures,
+        groups,
+        page.Samples(scores, images, nearest, stroke_measures(decode_images(real))),
+        page.Inventions(
+            invented_scores,
+            new_images,
+            nearest_pictures(invented_scores, known, new_images.shape[-1]),
+            invented_report,
+        ),
+        grid,
+    )
+
+
+def describe_version(
+    model: StableDiffusionPipeline,
+    recogniser: ResNetForImageClassification,
+    clip_model: ClipScorer,
+    captions: CaptionSettings,
+    sampling: SamplingSettings,
+    scores: pd.DataFrame,
+    figures: dict[str, Any],
+) -> ModelVersion:
+    """What the registry keeps of this model."""
+    return ModelVersion(model, recogniser, clip_model, captions, sampling, scores, figures)
+
+
+def nearest_pictures(judged: pd.DataFrame, known: pd.DataFrame, side: int) -> np.ndarray:
+    """The existing character that each of the `judged` is most like, uint8 `[N, side, side]`."""
+    first = known.drop_duplicates(["style", "character"]).set_index(["style", "character"])
+    keys = [(style, names[0]) for style, names in zip(judged["style"], judged["nearest"], strict=True)]
+    return resize(decode_images(first.loc[keys]), side)
+
+
+def _examples(style: str, read: pd.DataFrame, glyphs: pd.DataFrame) -> pd.DataFrame:
+    """Pictures of existing characters: samples that were read as asked for, or real glyphs if there are too few."""
+    own = read[read["style"] == style]
+    if len(own) >= _FEWEST_TO_CALIBRATE:
+        return own
+    real = glyphs[(glyphs["view"] == 0) & (glyphs["style"] == style)]
+    return real[real["split"] == "validation"] if (real["split"] == "validation").any() else real
+
+
+def _refuse_unknown_styles(styles: tuple[str, ...] | None, captions: pd.DataFrame, parameter: str) -> None:
+    known = set(captions["style"])
+    unknown = set(styles or ()) - known
+    if unknown:
+        raise KanjiDiffusionError(
+            f"Parameter `{parameter}` names '{sorted(unknown)[0]}', in which the model was not trained: "
+            f"choose among {', '.join(sorted(known))}."
+        )
+
+
+def _spread(names: Any, most: int) -> list[Any]:
+    """At most `most` of `names`, evenly."""
+    count = min(most, len(names))
+    return [names[number * len(names) // count] for number in range(count)]
 
 
 def _draw_in_blocks(
@@ -91,23 +360,6 @@ def _draw_block(
     model: StableDiffusionPipeline, sampling: SamplingSettings, block: tuple[list[str], list[int]]
 ) -> np.ndarray:
     return draw(model, *block, sampling)
-
-
-def judge_samples(
-    samples: pd.DataFrame, recogniser: ResNetForImageClassification, clip_model: ClipScorer
-) -> tuple[pd.DataFrame, dict[str, Any], matplotlib.figure.Figure, Image.Image]:
-    """Scores of each sample, figures of all, the reading score by style and stroke count, and a sheet."""
-    images = decode_images(samples)
-    scores = score_samples(samples.drop(columns="image"), images, recogniser, clip_model)
-    figures = summarise(scores)
-    logger.info(
-        "Reading score: %.1f %% of %d samples are read as the kanji asked for (95 %% interval %.1f to %.1f).",
-        100 * figures["reading_top1"],
-        len(scores),
-        100 * figures["reading_top1_low"],
-        100 * figures["reading_top1_high"],
-    )
-    return scores, figures, reading_plot(scores), _sheet(scores, images)
 
 
 def _sheet(scores: pd.DataFrame, images: np.ndarray) -> Image.Image:

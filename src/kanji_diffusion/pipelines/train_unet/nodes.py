@@ -24,10 +24,11 @@ from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, traini
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_unet, text_unet
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.evaluation.metrics import quick_figures
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.scoring.recogniser import read
+from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
 from kanji_diffusion.training.launch import train
@@ -146,18 +147,16 @@ def sample_stage(
     captions: pd.DataFrame,
     caption_states: dict[str, np.ndarray],
     recogniser: ResNetForImageClassification,
+    clip_model: ClipScorer,
     stage: StageSettings,
     schedule: ScheduleSettings,
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """What the stage can draw: a sheet of fixed prompts and seeds, and how much of it is read as asked for."""
+    """What the stage can draw: a sheet of fixed prompts and seeds, how much of it is read as asked for, CLIP score."""
     prompts = _spread(captions, stage.prompts)
     with Progress(f"sampling at {stage.resolution} px", len(prompts), unit="picture") as progress:
         states = caption_states["states"]
         pictures = _draw(unet, vae, schedule, states, prompts, stage.sampling, progress)
-    reading = read(recogniser, pictures)
-    intended = prompts["character"].tolist()
-    right = reading.correct(intended)
-    report = {"reading_top1": right.mean(), "reading_top5": reading.correct(intended, among=5).mean()}
+    right, report = quick_figures(prompts.rename(columns={"text": "prompt"}), pictures, recogniser, clip_model)
     return sheet(pictures, columns=10, right=right.tolist()), report
 
 

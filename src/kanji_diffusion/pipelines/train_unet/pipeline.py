@@ -48,6 +48,7 @@ def _stage(name: str, start: str) -> Pipeline:
         "captions",
         "caption_states",
         "recogniser",
+        "clip_model",
         "tracker",
     }
     parameters = {"params:schedule", "params:diffusion_loss", "params:caption_dropout", "params:cluster"}
@@ -88,6 +89,7 @@ def _stage(name: str, start: str) -> Pipeline:
                     "captions": "captions",
                     "caption_states": "caption_states",
                     "recogniser": "recogniser",
+                    "clip_model": "clip_model",
                     "stage": "params:stage",
                     "schedule": "params:schedule",
                 },

@@ -1,0 +1,61 @@
+"""A model in MLflow's registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlflow
+from kedro.io.core import AbstractDataset, DatasetError
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+
+from kanji_diffusion import registry, tracking
+from kanji_diffusion.evaluation.versions import ModelVersion
+
+
+class RegisteredModelDataset(AbstractDataset[ModelVersion, PyFuncModel]):
+    """Saving adds a version, loading gives one back; the versions are MLflow's own.
+
+    A tracking store that is locked or away leaves the version out, with a warning, and does not stop the run.
+
+    Args:
+        name: Of the registered model.
+        alias: Which version is loaded.
+        metadata: Kept for Kedro-Viz.
+
+    Attributes:
+        run_id: The MLflow run that saves, set by the project's hooks as in `TrackerDataset`.
+    """
+
+    def __init__(self, *, name: str, alias: str = registry.CHAMPION, metadata: dict[str, Any] | None = None) -> None:
+        self._name, self._alias, self.metadata = name, alias, metadata
+        self.run_id: str | None = None
+
+    def load(self) -> PyFuncModel:
+        """Load the version with the alias.
+
+        Raises:
+            DatasetError: If there is none.
+        """
+        try:
+            return mlflow.pyfunc.load_model(f"models:/{self._name}@{self._alias}")
+        except MlflowException as error:
+            raise DatasetError(
+                f"There is no version `{self._alias}` of `{self._name}` in MLflow's registry: "
+                "run `kedro run --pipeline=evaluate` first."
+            ) from error
+
+    def save(self, data: ModelVersion) -> None:
+        """Add a version, and name it champion or challenger."""
+        with tracking.tolerating_mlflow():
+            registry.register(data, self._name, self.run_id)
+
+    def _exists(self) -> bool:
+        try:
+            mlflow.MlflowClient().get_model_version_by_alias(self._name, self._alias)
+        except MlflowException:
+            return False
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self._name, "alias": self._alias}

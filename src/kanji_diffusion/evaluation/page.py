@@ -1,0 +1,184 @@
+"""The report page: one HTML file with its pictures in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet, stroke_plot
+
+_COLUMNS = 10
+_PAIRS, _MISREAD, _INVENTIONS = 24, 48, 120
+# Measures of the table of groups, with the heads of their columns.
+_GROUP_COLUMNS = {
+    "reading.top1": "read, top-1",
+    "reading.top5": "top-5",
+    "clip.score": "CLIP",
+    "style.agreement": "style",
+    "strokes.holes_agree": "holes",
+    "copies.rate": "copies",
+}
+_DASH = "–"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Judged samples with their pictures.
+
+    Attributes:
+        scores: What `Judges.score` returned.
+        images: uint8 `[N, H, W]`.
+        nearest: The nearest training picture of each, uint8 `[N, H, W]`.
+        real: `width`, `ink` and `holes` of real glyphs.
+    """
+
+    scores: pd.DataFrame
+    images: np.ndarray
+    nearest: np.ndarray
+    real: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Inventions:
+    """Judged pictures of meanings without a kanji.
+
+    Attributes:
+        scores: What `KnownCharacters.judge` returned, with `subject`, `style` and `kind`.
+        images: uint8 `[N, H, W]`.
+        nearest: The nearest existing character of each, uint8 `[N, H, W]`.
+        report: Figures by kind, and `calibration` by style.
+    """
+
+    scores: pd.DataFrame
+    images: np.ndarray
+    nearest: np.ndarray
+    report: Mapping[str, Any]
+
+
+def render_page(
+    figures: Mapping[str, Any], groups: pd.DataFrame, samples: Samples, inventions: Inventions, grid: pd.DataFrame
+) -> str:
+    """Write the page.
+
+    Args:
+        figures: What `Judges.score` returned.
+        groups: What `metrics.group_figures` returned.
+        samples: Judged samples.
+        inventions: Judged pictures of meanings without a kanji.
+        grid: Reading scores by `sampler`, `steps` and `guidance_scale`.
+
+    Returns:
+        HTML that refers to nothing outside itself.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kanji_diffusion.evaluation", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"percent": percent, "number": number}
+    return environment.get_template("page.html.j2").render(
+        figures=figures,
+        groups=_group_tables(groups),
+        columns=list(_GROUP_COLUMNS.values()),
+        sheets=_sheets(samples),
+        misread=_misread(samples),
+        copies=_copies(samples),
+        inventions=_inventions(inventions),
+        invented=inventions.report,
+        grid=grid.to_dict("records"),
+        plots={
+            "reading": _embed_plot(reading_plot(groups)),
+            "strokes": _embed_plot(stroke_plot(samples.scores, samples.real)),
+            "sampling": _embed_plot(sampling_plot(grid)),
+        },
+    )
+
+
+def percent(value: float | None) -> str:
+    """A share as people read it, such as "92.5 %"."""
+    return _DASH if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """A figure with three digits after the point, or as many as a small one needs."""
+    if value is None or not math.isfinite(value):
+        return _DASH
+    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.1e}"
+
+
+def embed(image: Image.Image | np.ndarray) -> str:
+    """A picture as a data URI."""
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _embed_plot(figure: matplotlib.figure.Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _group_tables(groups: pd.DataFrame) -> list[dict[str, Any]]:
+    tables = []
+    for group, part in groups.groupby("group", sort=False):
+        rows = []
+        for value, measures in part.groupby("value", sort=False):
+            found = measures.set_index("measure")
+            cells = found.loc[list(_GROUP_COLUMNS), ["mean", "low", "high"]].to_numpy().tolist()
+            rows.append({"value": value, "samples": int(found["samples"].iloc[0]), "cells": cells})
+        tables.append({"name": group, "rows": rows})
+    return tables
+
+
+def _sheets(samples: Samples) -> list[dict[str, Any]]:
+    found = []
+    for style, part in samples.scores.groupby("style"):
+        order = part.sort_values(["stroke_count", "character"]).index.to_numpy()
+        right = samples.scores["top1"].loc[order]
+        pictures = embed(sheet(samples.images[order], _COLUMNS, right.tolist()))
+        found.append({"style": style, "read": float(right.mean()), "picture": pictures})
+    return found
+
+
+def _misread(samples: Samples) -> list[dict[str, Any]]:
+    wrong = samples.scores[~samples.scores["top1"]].sort_values("read_probability", ascending=False)
+    return [
+        {"picture": embed(samples.images[row]), "asked": entry["character"], "read": entry["read_as"]}
+        | {"style": entry["style"], "probability": entry["read_probability"]}
+        for row, entry in _rows(wrong.head(_MISREAD))
+    ]
+
+
+def _copies(samples: Samples) -> list[dict[str, Any]]:
+    near = samples.scores.sort_values("copy_ratio").head(_PAIRS)
+    return [
+        {"sample": embed(samples.images[row]), "nearest": embed(samples.nearest[row]), "ratio": entry["copy_ratio"]}
+        | {"copied": bool(entry["copied"] == 1), "prompt": entry["prompt"], "glyph": entry["nearest_glyph"]}
+        for row, entry in _rows(near)
+    ]
+
+
+def _inventions(inventions: Inventions) -> list[dict[str, Any]]:
+    return [
+        {"sample": embed(inventions.images[row]), "nearest": embed(inventions.nearest[row])}
+        | {name: entry[name] for name in ("subject", "kind", "similarity")}
+        | {name: bool(entry[name] == 1) for name in ("new", "components")}
+        | {"characters": " ".join(entry["nearest"])}
+        for row, entry in _rows(inventions.scores.head(_INVENTIONS))
+    ]
+
+
+def _rows(table: pd.DataFrame) -> Iterator[tuple[int, dict[Any, Any]]]:
+    yield from zip(table.index.tolist(), table.to_dict("records"), strict=True)

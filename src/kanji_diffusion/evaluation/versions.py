@@ -1,0 +1,94 @@
+"""What a version of the model is made of, and whether it reads better than another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from transformers import ResNetForImageClassification
+
+from kanji_diffusion.diffusion.sampler import SamplingSettings
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.evaluation.distance import Estimate
+from kanji_diffusion.evaluation.metrics import interval
+from kanji_diffusion.evaluation.report import sheet
+from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.scoring.clip import ClipScorer
+
+FEWEST_CHARACTERS = 10
+"""With fewer, a bootstrap over the characters is no interval."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """All that a version of the model is made of.
+
+    Attributes:
+        model: The finished model.
+        recogniser: Reads what it draws.
+        clip: Compares what it draws with the prompt.
+        captions: The settings that expand a prompt.
+        sampling: The settings that it was evaluated with.
+        scores: Its judged samples, with `character`, `style` and `top1`.
+        figures: What `metrics.Judges.score` said of them.
+    """
+
+    model: StableDiffusionPipeline
+    recogniser: ResNetForImageClassification
+    clip: ClipScorer
+    captions: CaptionSettings
+    sampling: SamplingSettings
+    scores: pd.DataFrame
+    figures: Mapping[str, Any]
+
+
+def reading_gain(new: pd.DataFrame, old: pd.DataFrame, seed: int = 0) -> Estimate | None:
+    """What `new` gains on `old` in top-1, on the characters and styles that both have drawn.
+
+    The samples are compared in pairs, so that characters that are hard for both versions do not widen the interval.
+
+    Args:
+        new: Scored samples with `character`, `style` and `top1`.
+        old: Those of the other version.
+        seed: Of the bootstrap.
+
+    Returns:
+        The mean difference with its 95 % interval; None if they have fewer than `FEWEST_CHARACTERS` in common.
+    """
+    columns = ["character", "style", "top1"]
+    pairs = new[columns].merge(old[columns], on=["character", "style"], suffixes=("", "_old"))
+    if pairs["character"].nunique() < FEWEST_CHARACTERS:
+        return None
+    gain = pairs["top1"].astype(float) - pairs["top1_old"].astype(float)
+    return interval(gain.to_numpy(), pairs["character"], seed)
+
+
+def pair_sheet(new: pd.DataFrame, old: pd.DataFrame, most: int = 60) -> Image.Image:
+    """Samples of two versions side by side, the old one left, framed green if read as asked for.
+
+    Args:
+        new: Samples with `character`, `style`, `top1` and `image`.
+        old: Those of the other version.
+        most: Pairs that are shown, spread evenly over those that both have drawn.
+
+    Raises:
+        KanjiDiffusionError: If they have drawn nothing in common, or pictures of different sizes.
+    """
+    keys = ["character", "style"]
+    before, after = (table.reset_index(drop=True).reset_index(names="row")[[*keys, "row"]] for table in (old, new))
+    pairs = before.merge(after, on=keys, suffixes=("_old", "_new"))
+    if pairs.empty:
+        raise KanjiDiffusionError("The two versions have drawn no character in the same style: compare others.")
+    pairs = pairs.iloc[np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)]
+    kept = [table.iloc[pairs[name]] for table, name in ((old, "row_old"), (new, "row_new"))]
+    images = [decode_images(table) for table in kept]
+    if images[0].shape != images[1].shape:
+        raise KanjiDiffusionError("The two versions draw pictures of different sizes: compare their sheets instead.")
+    right = np.stack([table["top1"].to_numpy(dtype=bool) for table in kept], axis=1).reshape(-1)
+    return sheet(np.stack(images, axis=1).reshape(-1, *images[0].shape[1:]), 12, right.tolist())

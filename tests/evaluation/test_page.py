@@ -1,0 +1,64 @@
+"""The report page holds its figures and pictures, and nothing outside itself."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kanji_diffusion.evaluation import page
+from kanji_diffusion.evaluation.metrics import group_figures
+from kanji_diffusion.glyphs.render import decode_images
+
+
+@pytest.fixture(scope="module")
+def html(judges, real_samples):
+    rows, images = real_samples
+    rows = rows.assign(part="trained", stroke_count=3, grade=1, frequency=5)
+    scores, figures = judges.score(rows, images)
+    row = {"subject": "<robot> & co", "style": "gothic", "kind": "invented", "nearest": ["口", "日"]}
+    judged = pd.DataFrame([row | {"similarity": 0.5, "new": 1.0, "components": 0.0}])
+    shares = {f"{name}{end}": 0.5 for name in ("new", "components", "components_new") for end in ("", "_low", "_high")}
+    report = {"invented": shares | {"samples": 1.0}, "calibration": {"gothic": {}}}
+    grid = pd.DataFrame([{"sampler": "ddim", "steps": 4, "guidance_scale": 2.0, "top1": 0.5, "top5": 1.0}])
+    grid = grid.assign(top1_low=0.4, top1_high=0.6)
+    samples = page.Samples(scores, images, images, scores[["width", "ink", "holes"]])
+    inventions = page.Inventions(judged, images[:1], images[:1], report)
+    return page.render_page(figures, group_figures(scores), samples, inventions, grid), figures
+
+
+def test_it_says_the_figures(html):
+    text, figures = html
+    assert page.percent(figures["reading"]["top1"]) in text
+    assert page.number(figures["distance"]["mmd"]) in text
+    assert "By style" in text and "brush" in text
+
+
+def test_it_refers_to_nothing_outside_itself(html):
+    text, _ = html
+    assert set(re.findall(r'(?:src|href)="([^"#]{5})', text)) == {"data:"}
+    assert "http" not in re.sub(r'src="[^"]*"', "", text)
+
+
+def test_words_of_users_are_not_markup(html):
+    text, _ = html
+    assert "&lt;robot&gt; &amp; co" in text
+    assert "<robot>" not in text
+
+
+def test_figures_are_written_for_people():
+    assert page.percent(0.9251) == "92.5 %"
+    assert page.percent(float("nan")) == page.percent(None) == page.number(np.inf) == "–"
+    assert page.number(0.12345) == "0.123"
+    assert page.number(-0.00042) == "-4.2e-04"
+
+
+def test_pictures_are_embedded_as_they_are(glyphs):
+    import base64
+    import io
+
+    from PIL import Image
+
+    picture = decode_images(glyphs.iloc[:1])[0]
+    data = page.embed(picture).removeprefix("data:image/png;base64,")
+    assert (np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) == picture).all()
