@@ -1,0 +1,83 @@
+"""The champion keeps its name until a version reads better beyond doubt."""
+
+import mlflow
+import pandas as pd
+import pytest
+from diffusers import DiffusionPipeline
+from mlflow.exceptions import MlflowException
+from transformers import ResNetForImageClassification
+
+from kanji_diffusion.datasets import RegisteredModelDataset
+from kanji_diffusion.diffusion.sampler import SamplingSettings
+from kanji_diffusion.evaluation.versions import ModelVersion
+from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.registry import register
+from kanji_diffusion.scoring.clip import ClipScorer
+
+NAME = "small"
+
+
+@pytest.fixture(scope="module")
+def parts(project, finished):
+    def load(kind, name):
+        folder = sorted((project / "data/test/06_models" / name).iterdir())[-1] / name
+        return kind.from_pretrained(folder)
+
+    return (
+        load(DiffusionPipeline, "text_to_kanji"),
+        load(ResNetForImageClassification, "recogniser"),
+        load(ClipScorer, "clip_model"),
+        CaptionSettings(),
+        SamplingSettings(steps=2),
+    )
+
+
+def version(parts, right):
+    characters = [chr(0x4E00 + number) for number in range(30)]
+    scores = pd.DataFrame({"character": characters, "style": "brush", "top1": [n < right for n in range(30)]})
+    figures = {"samples": 30, "reading": {"top1": right / 30, "top1_low": 0.0}, "missing": {"style.agreement": "one"}}
+    return ModelVersion(*parts, scores, figures)
+
+
+def aliases(client):
+    return {alias: int(number) for alias, number in client.get_registered_model(NAME).aliases.items()}
+
+
+def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_store, parts, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("evaluation_report/reading.top1", 1 / 3, step=0)
+        mlflow.log_param("unet.layers", 1)
+    register(version(parts, 10), NAME, run.info.run_id)
+    assert aliases(mlflow_store) == {"champion": 1}
+    register(version(parts, 12), NAME)
+    assert aliases(mlflow_store) == {"champion": 1, "challenger": 2}
+    register(version(parts, 25), NAME)
+    assert aliases(mlflow_store) == {"champion": 3}
+    register(version(parts, 9), NAME)
+    assert aliases(mlflow_store) == {"champion": 3, "challenger": 4}
+
+    third = mlflow_store.get_model_version(NAME, "3")
+    assert third.description.startswith("83.3 % of its samples are read as asked for, +50.0 points on version 1")
+    assert third.tags == {"reading.top1": "0.8333"}
+    first = mlflow_store.get_model_version(NAME, "1")
+    assert first.run_id == run.info.run_id
+    logged = mlflow_store.get_logged_model(first.source.removeprefix("models:/"))
+    assert logged.params == {"unet.layers": "1"}
+    assert {metric.key: metric.value for metric in logged.metrics} == {"evaluation_report/reading.top1": 1 / 3}
+
+    model = RegisteredModelDataset(name=NAME).load()
+    drawn = model.predict(pd.DataFrame({"prompt": ["water", "fire"], "style": ["brush", None], "seed": [3, 4]}))
+    again = model.predict(pd.DataFrame({"prompt": ["fire"], "seed": [4]}))
+    assert drawn["png"][1] == again["png"][0]
+    assert drawn["png"][0].startswith(b"\x89PNG")
+    with pytest.raises(MlflowException, match="is empty") as caught:
+        model.predict(pd.DataFrame({"prompt": [" "]}))
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_a_registry_without_the_model_is_named(mlflow_store):
+    dataset = RegisteredModelDataset(name="nothing")
+    assert not dataset.exists()
+    with pytest.raises(Exception, match=r"no version `champion` of `nothing`.*--pipeline=evaluate"):
+        dataset.load()

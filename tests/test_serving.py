@@ -1,0 +1,131 @@
+"""The served model answers over HTTP on loopback what `generate` draws, and refuses what it cannot draw."""
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+_SECONDS_TO_START = 180
+
+
+@pytest.fixture(scope="module")
+def server(project, finished):
+    """`mlflow models serve` as the README says, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = "models:/kanji-diffusion-test@champion"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    log = project / "serve.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=project, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        _wait(process, port, log)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def _wait(process, port, log):
+    end = time.monotonic() + _SECONDS_TO_START
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"The server did not start:\n{log.read_text()[-3000:]}")
+
+
+def ask(port, rows):
+    """Status and answer."""
+    data = rows if isinstance(rows, bytes) else json.dumps({"dataframe_records": rows}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, json.load(answer)["predictions"]
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["message"]
+
+
+def picture(prediction):
+    data = base64.b64decode(prediction["png"])
+    assert data.startswith(b"\x89PNG")
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_it_draws_what_generate_draws(server, project, kedro_run_here):
+    done = kedro_run_here("--env=test", "--pipelines=generate", "--params=prompt=water,style=brush,seed=41,threads=1")
+    assert done.exit_code == 0, done.output
+    (path,) = (project / "data/test/07_model_output").rglob("*_41.png")
+    status, (one,) = ask(server, [{"prompt": "water", "style": "brush", "seed": 41}])
+    assert status == 200
+    assert one["prompt"] == "water (brush kanji)"
+    assert np.array_equal(picture(one), np.asarray(Image.open(path)))
+    assert 0 <= one["read_probability"] <= 1 and -1 <= one["clip_score"] <= 1
+    assert len(one["read_as"]) == 1
+
+
+def test_rows_have_settings_of_their_own(server):
+    fire = {"prompt": "fire", "seed": 5}
+    rows = [fire | {"steps": 4, "guidance": 4.0}, fire | {"steps": 2, "guidance": 1.5}]
+    _, (first, second) = ask(server, rows)
+    _, (alone,) = ask(server, rows[1:])
+    assert not np.array_equal(picture(first), picture(second))
+    assert np.array_equal(picture(second), picture(alone))
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([{"prompt": ""}], "`prompt` cannot be used: it is empty; give a meaning"),
+        ([{"prompt": "  \t"}], "it is empty; give a meaning"),
+        ([{"prompt": None}], "`prompt`"),
+        ([{"prompt": "thunder dragon of the sea " * 10}], "tokens, but the text encoder reads 20: shorten it"),
+        ([{"prompt": "water " * 1000}], "should have at most 500 characters"),
+        ([{"prompt": 5}], "prompt"),
+        ([{"prompt": ["water"]}], "prompt"),
+        ([{"prompt": "water", "style": "graffiti"}], "graffiti.*brush"),
+        ([{"prompt": "water", "steps": 0}], "`steps` cannot be used: it should be greater than or equal to 1"),
+        ([{"prompt": "water", "guidance": 99.0}], "`guidance` cannot be used"),
+        ([{"prompt": "water", "seed": -1}], "`seed` cannot be used"),
+        ([{"prompt": "water"}] * 65, "65 pictures are asked for at once: ask for 1 to 64"),
+        ([{"style": "brush"}], "prompt"),
+        (b"water", "JSON"),
+    ],
+)
+def test_what_it_cannot_draw_gets_a_sentence(server, rows, sentence):
+    status, message = ask(server, rows)
+    assert 400 <= status < 500, message
+    assert re.search(sentence, message, re.S), message
+    assert "Traceback" not in message
+
+
+def test_it_listens_on_loopback_only(server):
+    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line]
+    addresses = [address for address, port in (entry.split(":") for entry in listening) if int(port, 16) == server]
+    assert addresses == ["0100007F"]
+    assert not Path("/proc/net/tcp6").exists() or f":{server:04X} " not in Path("/proc/net/tcp6").read_text()
