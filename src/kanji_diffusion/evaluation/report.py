@@ -55,7 +55,7 @@ def reading_plot(groups: pd.DataFrame) -> matplotlib.figure.Figure:
         spread = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
         axes.bar(part["value"], part["mean"], color=_INK, yerr=spread, ecolor="#8d99ae", capsize=3)
         axes.set(ylim=(0, 1.02), xlabel=name)
-        axes.tick_params(axis="x", labelrotation=30 if len(part) > 4 or name == "style" else 0)
+        axes.tick_params(axis="x", labelrotation=30 if len(part) > 3 else 0)
     panels[0].set_ylabel("read as asked for (top-1)")
     return figure
 
