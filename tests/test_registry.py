@@ -1,5 +1,7 @@
 """The champion keeps its name until a version reads better beyond doubt."""
 
+from pathlib import Path
+
 import mlflow
 import pandas as pd
 import pytest
@@ -8,9 +10,11 @@ from mlflow.exceptions import MlflowException
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.datasets import RegisteredModelDataset
+from kanji_diffusion.diffusion.export import model_fingerprint
 from kanji_diffusion.diffusion.sampler import SamplingSettings
 from kanji_diffusion.evaluation.versions import ModelVersion
 from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.pipelines.generate.nodes import ModelName, load_model
 from kanji_diffusion.registry import register
 from kanji_diffusion.scoring.clip import ClipScorer
 
@@ -56,6 +60,9 @@ def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_sto
     assert aliases(mlflow_store) == {"champion": 3}
     register(version(parts, 9), NAME)
     assert aliases(mlflow_store) == {"champion": 3, "challenger": 4}
+
+    for place in (f"models:/{NAME}@champion", f"models:/{NAME}/3"):
+        assert model_fingerprint(load_model(ModelName(place), Path("none"))) == model_fingerprint(parts[0])
 
     third = mlflow_store.get_model_version(NAME, "3")
     assert third.description.startswith("83.3 % of its samples are read as asked for, +50.0 points on version 1")

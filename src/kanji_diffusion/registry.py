@@ -18,6 +18,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from kanji_diffusion import serving
 from kanji_diffusion.diffusion.sampler import SamplingSettings
+from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.versions import FEWEST_CHARACTERS, ModelVersion, reading_gain
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,25 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
         client.set_model_version_tag(name, version, key, f"{value:.4f}")
     logger.info("Version %s of %s is the %s: %s", version, name, alias, reason)
     return version
+
+
+def model_folder(uri: str) -> Path:
+    """Where the diffusers folder of a version lies, brought here if the registry is elsewhere.
+
+    Args:
+        uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
+
+    Raises:
+        KanjiDiffusionError: If the registry cannot be asked, or has no such version.
+    """
+    try:
+        return Path(mlflow.artifacts.download_artifacts(f"{uri.rstrip('/')}/artifacts/text_to_kanji"))
+    except (MlflowException, OSError) as error:
+        raise KanjiDiffusionError(
+            f"There is no model at {uri} in MLflow's registry at {mlflow.get_tracking_uri()} "
+            f"({str(error).splitlines()[0]}): give models:/<name>@champion, models:/<name>@challenger or "
+            "models:/<name>/<version> as the page Models of `make mlflow` shows them."
+        ) from error
 
 
 def _write(made: ModelVersion, folder: Path) -> dict[str, str]:

@@ -190,7 +190,7 @@ def test_what_is_no_model_of_ours_is_refused_in_one_sentence(models, model, tmp_
     for name, sentence in [
         ("2020-01-01T00.00.00.000Z", f"there is no model in .*newest are {VERSION}"),
         (str(tmp_path), "there is no model in .*model_index.json"),
-        ("models:/text-to-kanji@champion", "there is no model in"),
+        ("models:/text-to-kanji@champion", "There is no model at models:/text-to-kanji@champion in MLflow's registry"),
         (str(other), "names a DDPMPipeline in .* StableDiffusionPipeline"),
     ]:
         with pytest.raises(KanjiDiffusionError, match=sentence):

@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import Field, RootModel, field_validator, model_validator
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion import registry
 from kanji_diffusion.datasets import ModelFolderDataset
 from kanji_diffusion.diffusion.export import model_fingerprint
 from kanji_diffusion.diffusion.lineage import Lineage, describe_environment, read_picture
@@ -96,7 +97,7 @@ class CandidateSettings(Settings):
 
 
 class ModelName(RootModel[str]):
-    """A catalog version of `text_to_kanji`, or a folder that diffusers saved."""
+    """A catalog version of `text_to_kanji`, `models:/<name>@<alias>` of MLflow's registry, or a diffusers folder."""
 
 
 class PicturePath(RootModel[Path]):
@@ -104,12 +105,13 @@ class PicturePath(RootModel[Path]):
 
 
 def load_model(name: ModelName, models: Path) -> StableDiffusionPipeline:
-    """A model by its catalog version or its folder."""
+    """A model by its catalog version, its folder, or its place in MLflow's registry."""
     folder = _model_folder(name.root, models)
     if not (folder / "model_index.json").is_file():
         raise KanjiDiffusionError(
             f"Parameter `model` is '{name.root}', but there is no model in {folder}: give a version of `text_to_kanji` "
-            f"({_newest_versions(models)}), or a folder with the model_index.json of a diffusers pipeline."
+            f"({_newest_versions(models)}), one of MLflow's registry (models:/<name>@<alias>), or a folder with the "
+            "model_index.json of a diffusers pipeline."
         )
     model = ModelFolderDataset(filepath=folder.as_posix(), class_path="diffusers.DiffusionPipeline").load()
     if not isinstance(model, StableDiffusionPipeline):
@@ -121,6 +123,8 @@ def load_model(name: ModelName, models: Path) -> StableDiffusionPipeline:
 
 
 def _model_folder(name: str, models: Path) -> Path:
+    if name.startswith("models:/"):
+        return registry.model_folder(name)
     if _VERSION.fullmatch(name):
         return models / "text_to_kanji" / name / "text_to_kanji"
     return Path(name).expanduser()
