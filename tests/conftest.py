@@ -64,6 +64,7 @@ def ray_here() -> Iterator[None]:
             ray.init(log_to_driver=False)
         else:
             memory = 200 * 2**20
+            os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(
                 num_cpus=2, include_dashboard=False, object_store_memory=memory, log_to_driver=False, _temp_dir=folder
             )

@@ -14,9 +14,12 @@ from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_
 from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.recogniser import recogniser
 
-ENVIRONMENTS = ["base", "test", "gpu", "cluster"]
+ENVIRONMENTS = ["base", "test", "grades", "gpu", "cluster"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
-VARIANTS = [generate.create_pipeline(elsewhere=True), generate.create_pipeline(replay=True)]
+VARIANTS = [
+    *(generate.create_pipeline(source=source) for source in ("named", "released")),
+    generate.create_pipeline(replay=True),
+]
 
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
@@ -84,6 +87,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
         "tracker",
         "checkpoints",
         "earlier_models",
+        "released_model",
         "registered_model",
     }
 

@@ -6,6 +6,7 @@ Ray is imported only when more than one worker is asked for.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -142,6 +143,8 @@ def connect(settings: ClusterSettings) -> Any:
 def _initialise(ray: Any, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
+        # By default its workers yield to every other process: beside one, training would all but stand still.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(num_cpus=available_cores(), include_dashboard=False, **quiet)
         return
     try:

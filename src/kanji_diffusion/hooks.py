@@ -68,8 +68,13 @@ def configured_parameters() -> dict[str, Any]:
 
     They are those of the environment in `KEDRO_ENV` when there is none yet (`kedro registry list`).
     """
-    loader = _context.config_loader if _context is not None else _config_loader(os.getenv("KEDRO_ENV"))
-    return loader["parameters"]
+    return _current_loader()["parameters"]
+
+
+def has_trained_model() -> bool:
+    """Whether the current environment's catalog has a version of `text_to_kanji`."""
+    data = Path(project_root()) / _current_loader()["globals"]["data"]
+    return any((data / "06_models" / "text_to_kanji").glob("*"))
 
 
 def configured_stages() -> tuple[str, ...]:
@@ -84,6 +89,10 @@ def configured_stages() -> tuple[str, ...]:
             f"Parameter `stages` is '{stages}': it must map the name of each stage to its settings."
         )
     return tuple(str(name) for name, stage in stages.items() if stage is not None)
+
+
+def _current_loader() -> AbstractConfigLoader:
+    return _context.config_loader if _context is not None else _config_loader(os.getenv("KEDRO_ENV"))
 
 
 def _config_loader(env: str | None, conf_source: str | None = None) -> AbstractConfigLoader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from kanji_diffusion.hooks import configured_parameters, configured_stages
+from kanji_diffusion.hooks import configured_parameters, configured_stages, has_trained_model
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 
 
@@ -18,6 +18,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluate": evaluate.create_pipeline(),
     }
     return making | {
-        "generate": generate.create_pipeline(**generate.variant(configured_parameters())),
+        "generate": generate.create_pipeline(**generate.variant(configured_parameters(), has_trained_model())),
         "__default__": sum(making.values(), Pipeline([])),
     }

@@ -41,7 +41,7 @@ def main(steps: int) -> None:
         kept = glyphs[glyphs["glyph_id"].isin(catalog.load("selected_glyphs")["glyph_id"])]
         store = LatentStore(latents, states, caption_rows(kept, captions), catalog.load("params:caption_dropout").rate)
         schedule = catalog.load("params:schedule")
-        loss = DiffusionLoss(schedule, catalog.load("params:diffusion_loss"))
+        loss = DiffusionLoss(schedule, catalog.load("params:diffusion_loss"), stage.emphasis)
         long = captions[captions["form"] == "long"]
         reached = {}
         for grow in (True, False):

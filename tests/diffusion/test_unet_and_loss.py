@@ -6,7 +6,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from pydantic import ValidationError
 from torch import nn
 
-from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
+from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, signal_to_noise, training_schedule
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_unet, text_unet
 from kanji_diffusion.errors import KanjiDiffusionError
@@ -207,3 +207,38 @@ def test_min_snr_weights_mean_the_same_for_every_prediction():
 
 def test_without_gamma_all_timesteps_weigh_the_same():
     assert (DiffusionLoss(ScheduleSettings(), DiffusionLossSettings(min_snr_gamma=None)).weights == 1).all()
+
+
+class Watching(nn.Module):
+    """Remembers the timesteps that it is asked for."""
+
+    def forward(self, noisy, timesteps, encoder_hidden_states):
+        self.timesteps = timesteps
+        return type("Output", (), {"sample": noisy})
+
+
+def drawn_timesteps(emphasis, count=4096):
+    watching = Watching()
+    latents = torch.zeros(count, 1, 2, 2)
+    batch = {"mean": latents, "std": latents, "states": torch.zeros(count, 1, 1)}
+    loss = DiffusionLoss(ScheduleSettings(), DiffusionLossSettings(), emphasis)
+    loss(watching, batch, SampleRandom(0, torch.arange(count)))
+    return watching.timesteps, loss.fingerprint()
+
+
+def test_without_emphasis_every_timestep_is_drawn_alike():
+    timesteps, _ = drawn_timesteps(None)
+    counts = torch.bincount(timesteps // 100, minlength=10)
+    assert timesteps.min() == 0 and timesteps.max() == 999
+    assert (counts - 409.6).abs().max() < 5
+
+
+@pytest.mark.parametrize("log_snr", [-3.0, 0.0, 2.0])
+def test_emphasis_draws_most_where_it_is_told(log_snr):
+    timesteps, key = drawn_timesteps(EmphasisSettings(log_snr=log_snr, spread=0.5))
+    logs = signal_to_noise(training_schedule(ScheduleSettings())).log()[timesteps]
+    assert logs.median().item() == pytest.approx(log_snr, abs=0.1)
+    # The bell's two deviations, and what of the uniform tenth lies there too.
+    assert 0.84 < ((logs - log_snr).abs() < 1).float().mean() < 0.92
+    assert timesteps.min() < 20 and timesteps.max() > 980
+    assert key != drawn_timesteps(None)[1]

@@ -236,13 +236,15 @@ def test_the_pipeline_needs_only_what_the_parameters_ask_for():
         pipeline = nodes_of(**parameters)
         return {name for name in pipeline.inputs() if not name.startswith("params:")}
 
-    def nodes_of(**parameters):
+    def nodes_of(trained=True, **parameters):
         from kanji_diffusion.pipelines.generate import create_pipeline
 
-        return create_pipeline(**variant({"model": None, "replay": None, "candidates": {"count": 1}} | parameters))
+        asked = {"model": None, "replay": None, "candidates": {"count": 1}} | parameters
+        return create_pipeline(**variant(asked, trained))
 
     judges = {"recogniser", "clip_model", "captions"}
     assert needs() == {"text_to_kanji"} | judges
+    assert needs(trained=False) == needs(model="released") == {"released_model"}
     assert needs(model="folder") == {"earlier_models"}
     assert needs(model="folder", candidates={"count": 4}) == {"earlier_models"} | judges
     assert needs(replay="water.png") == {"earlier_models"}

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from pathlib import Path
+
+import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
 from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sampler, training_schedule
-from kanji_diffusion.diffusion.text import TextEncoder
+from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
+from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.training.checkpoint import fingerprint, tensors_fingerprint
+
+# Which text encoder a released model is loaded with.
+_TEXT = "text_encoder.json"
 
 
 def assemble(
@@ -45,3 +54,38 @@ def model_fingerprint(model: StableDiffusionPipeline) -> str:
     weights = {name: tensors_fingerprint(getattr(model, name).state_dict()) for name in ("text_encoder", "unet", "vae")}
     process = {key: model.scheduler.config.get(key) for key in (*PROCESS, "rescale_betas_zero_snr")}
     return fingerprint(weights | process)
+
+
+def save_released(model: StableDiffusionPipeline, folder: Path) -> None:
+    """Save a model to be shipped: half precision, without the bundled text encoder, which its own package ships.
+
+    Args:
+        model: A finished model with the bundled text encoder.
+        folder: Where `load_released` will find it.
+    """
+    for name in ("unet", "vae"):
+        copy.deepcopy(getattr(model, name)).half().save_pretrained(folder / name)
+    model.scheduler.save_pretrained(folder / "scheduler")
+    index = {key: value for key, value in model.config.items() if key != "_name_or_path"}
+    text = TextEncoderSettings(source=BUNDLED, max_length=model.tokenizer.model_max_length)
+    for name, content in {"model_index.json": index, _TEXT: text.model_dump()}.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load_released(folder: Path) -> StableDiffusionPipeline:
+    """The model that `save_released` wrote, in float32.
+
+    Raises:
+        KanjiDiffusionError: If the folder is not whole.
+    """
+    try:
+        text = load_text_encoder(TextEncoderSettings(**json.loads((folder / _TEXT).read_text())))
+        return StableDiffusionPipeline.from_pretrained(
+            folder, text_encoder=text.model, tokenizer=text.tokenizer, torch_dtype=torch.float32, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise KanjiDiffusionError(
+            f"The released model in {folder} cannot be read ({reason}): bring it back with `git checkout`, or train "
+            "one with `kedro run`."
+        ) from error

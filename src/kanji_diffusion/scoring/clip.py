@@ -44,7 +44,7 @@ class ClipSettings(Settings):
     pretrained: str | None = Field(
         None, description="For a named model: open_clip's weight tag or a local weights file (safetensors, or .pt)."
     )
-    image_size: int = Field(64, ge=32, description="Of the model trained here, in pixels.")
+    image_size: int = Field(64, ge=32, multiple_of=32, description="Of the model trained here, in pixels.")
     embed_dim: int = Field(128, ge=8, description="Of the model trained here.")
     width: int = Field(32, ge=8, description="Channels of the vision tower's first stage.")
     layers: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="Blocks of the vision tower's stages.")

@@ -20,6 +20,9 @@ from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.loop import Batch, LossOutput
 from kanji_diffusion.training.randomness import SampleRandom
 
+SIDE = 64
+"""Of the pictures that the recogniser reads, in pixels."""
+
 
 class RecogniserSettings(Settings):
     """Architecture of the recogniser, and how hard its training pictures are bent."""
@@ -176,8 +179,8 @@ def log_probabilities(model: ResNetForImageClassification, images: np.ndarray, b
     parts = [torch.empty(0, len(model.config.id2label))]
     for first in range(0, len(images), batch_size):
         pixels = to_model_range(images[first : first + batch_size]).to(model.device)
-        if pixels.shape[-1] != 64:
-            pixels = F.interpolate(pixels, (64, 64), mode="bilinear", antialias=True)
+        if pixels.shape[-1] != SIDE:
+            pixels = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
         logits = model(pixels).logits.float() / getattr(model.config, "reading_temperature", 1.0)
         parts.append(logits.log_softmax(dim=1).cpu())
     return torch.cat(parts)

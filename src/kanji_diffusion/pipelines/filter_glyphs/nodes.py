@@ -14,6 +14,7 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TextEncoderSettings
+from kanji_diffusion.diffusion.vae import resize
 from kanji_diffusion.evaluation.report import figure_image, labelled_sheet, score_histograms
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.render import decode_images
@@ -41,7 +42,7 @@ def train_recogniser(
     train(
         model,
         recogniser.RecogniserLoss(settings),
-        recogniser.GlyphStore(decode_images(seen), labels.to_numpy(copy=True), settings),
+        recogniser.GlyphStore(resize(decode_images(seen), recogniser.SIDE), labels.to_numpy(copy=True), settings),
         training,
         name="recogniser",
         checkpoints=checkpoints,
@@ -89,9 +90,8 @@ def train_clip(
         return scorer
     seen = glyphs[glyphs["split"] == "train"]
     texts = captions["text"].tolist()
-    store = clip.PairStore(
-        decode_images(seen), caption_rows(seen, captions), texts, clip.pooled_texts(scorer, texts), bending
-    )
+    images = resize(decode_images(seen), settings.image_size)
+    store = clip.PairStore(images, caption_rows(seen, captions), texts, clip.pooled_texts(scorer, texts), bending)
     train(
         clip.towers(scorer.model),
         clip.ClipLoss(),

@@ -16,7 +16,7 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion import registry
 from kanji_diffusion.datasets import ModelFolderDataset
-from kanji_diffusion.diffusion.export import model_fingerprint
+from kanji_diffusion.diffusion.export import load_released, model_fingerprint
 from kanji_diffusion.diffusion.lineage import Lineage, describe_environment, read_picture
 from kanji_diffusion.diffusion.sampler import DrawingSettings, SamplingSettings, draw, place
 from kanji_diffusion.errors import KanjiDiffusionError
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")
 _ALL = "all"
+RELEASED = "released"
 
 
 class Prompts(RootModel[tuple[str, ...]]):
@@ -97,7 +98,7 @@ class CandidateSettings(Settings):
 
 
 class ModelName(RootModel[str]):
-    """A catalog version of `text_to_kanji`, `models:/<name>@<alias>` of MLflow's registry, or a diffusers folder."""
+    """A catalog version of `text_to_kanji`, `models:/<name>@<alias>` of MLflow's registry, a folder, or `released`."""
 
 
 class PicturePath(RootModel[Path]):
@@ -120,6 +121,12 @@ def load_model(name: ModelName, models: Path) -> StableDiffusionPipeline:
             "StableDiffusionPipeline, such as `text_to_kanji`."
         )
     return model
+
+
+def load_released_model(folder: Path) -> StableDiffusionPipeline:
+    """The model that comes with the project."""
+    logger.info("The released model draws; %s says what it was trained on.", folder / "README.md")
+    return load_released(folder)
 
 
 def _model_folder(name: str, models: Path) -> Path:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from kedro.pipeline import Node, Pipeline
 
 from kanji_diffusion.pipelines.generate import nodes
 
+Source = Literal["catalog", "named", "released"]
 
-def create_pipeline(*, elsewhere: bool = False, judged: bool = True, replay: bool = False) -> Pipeline:
+
+def create_pipeline(*, source: Source = "catalog", judged: bool = True, replay: bool = False) -> Pipeline:
     """Prompt → pictures.
 
     Args:
-        elsewhere: Whether the parameter `model` names the model, in place of the catalog's `text_to_kanji`.
+        source: Where the model is from: `text_to_kanji` of the catalog, what the parameter `model` names, or the model
+            that comes with the project.
         judged: Whether the catalog's judges score the pictures; needed for more than one candidate.
         replay: Whether the parameter `replay` names a picture that is drawn again, in place of prompts.
     """
@@ -39,8 +42,12 @@ def create_pipeline(*, elsewhere: bool = False, judged: bool = True, replay: boo
         "requests",
         name="list_requests",
     )
-    loaded = Node(nodes.load_model, ["params:model", "earlier_models"], "other_model", name="load_model")
-    drawn = ["other_model" if elsewhere else "text_to_kanji", "requests", "params:negative_prompt", "params:sampling"]
+    loaded = {
+        "catalog": [],
+        "named": [Node(nodes.load_model, ["params:model", "earlier_models"], "other_model", name="load_model")],
+        "released": [Node(nodes.load_released_model, ["released_model"], "other_model", name="load_model")],
+    }[source]
+    drawn = ["other_model" if loaded else "text_to_kanji", "requests", "params:negative_prompt", "params:sampling"]
     judges = ["params:candidates", "recogniser", "clip_model", "captions"]
     drawing = Node(
         nodes.draw_and_judge if judged else nodes.draw_requests,
@@ -48,20 +55,27 @@ def create_pipeline(*, elsewhere: bool = False, judged: bool = True, replay: boo
         ["generated", "generated_sheet"],
         name="draw_requests",
     )
-    return Pipeline([listed, drawing, *([loaded] if elsewhere else [])], tags="generate")
+    return Pipeline([listed, drawing, *loaded], tags="generate")
 
 
-def variant(parameters: Mapping[str, Any]) -> dict[str, bool]:
+def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
     """Which pipeline the parameters ask for: the arguments of `create_pipeline`.
+
+    Args:
+        parameters: All of the project.
+        trained: Whether the catalog has a model. Before it has one, the released one draws.
 
     Kedro loads every input of a node, so that what is not needed (the catalog's model when another is named, judges
     that have nothing to choose) must not be one.
     """
-    elsewhere = parameters.get("model") is not None
+    name = parameters.get("model")
+    source: Source = "catalog" if trained else "released"
+    if name is not None:
+        source = "released" if name == nodes.RELEASED else "named"
     candidates = parameters.get("candidates")
     several = isinstance(candidates, Mapping) and candidates.get("count") != 1
     return {
-        "elsewhere": elsewhere,
-        "judged": several or not elsewhere,
+        "source": source,
+        "judged": several or source == "catalog",
         "replay": parameters.get("replay") is not None,
     }

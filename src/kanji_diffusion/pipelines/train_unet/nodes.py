@@ -18,7 +18,7 @@ from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore
-from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
+from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
@@ -48,6 +48,7 @@ class StageSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice in place of keeping them: less memory for large sizes."
     )
+    emphasis: EmphasisSettings | None = Field(None, description="Noise that is trained on most; null for all alike.")
     training: TrainingSettings
     live_prompts: int = Field(20, ge=1, description="Pictures on the sheets drawn while the stage trains.")
     prompts: int = Field(40, ge=1, description="Pictures drawn when the stage is done.")
@@ -130,7 +131,7 @@ def train_stage(
         unet.enable_gradient_checkpointing()
     return train(
         unet,
-        DiffusionLoss(schedule, loss),
+        DiffusionLoss(schedule, loss, stage.emphasis),
         LatentStore(latents, states, rows, dropout.rate),
         stage.training,
         name=name,

@@ -1,0 +1,41 @@
+"""The judges learn from glyphs of any size."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from kanji_diffusion.diffusion.text import TextEncoderSettings
+from kanji_diffusion.glyphs.render import encode_images
+from kanji_diffusion.pipelines.filter_glyphs import nodes
+from kanji_diffusion.scoring.clip import ClipSettings
+from kanji_diffusion.scoring.recogniser import RecogniserSettings
+from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.tracker import NullTracker
+
+TRAINING = TrainingSettings(steps=1, batch_size=4, learning_rate=0.001, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def large_glyphs():
+    """Four glyphs of 96 pixels, larger than the judges look at."""
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 96, 96)).astype(np.uint8)
+    table = pd.DataFrame({"character": list("一二一二"), "style": "gothic", "held_out": False, "split": "train"})
+    return table.assign(image=pd.Series(encode_images(pictures)))
+
+
+def test_judges_are_trained_at_the_size_that_they_look_at(large_glyphs, tmp_path):
+    captions = pd.DataFrame({"character": ["一", "二"], "style": "gothic", "text": ["one", "two"]})
+    bending = RecogniserSettings(channels=(8, 16))
+    reader = nodes.train_recogniser(large_glyphs, bending, TRAINING, NullTracker(), tmp_path)
+    assert reader.config.label2id == {"一": 0, "二": 1}
+    settings = ClipSettings(image_size=32, embed_dim=16, width=8)
+    scorer = nodes.train_clip(
+        large_glyphs, captions, settings, TextEncoderSettings(), bending, TRAINING, NullTracker(), tmp_path
+    )
+    assert scorer.image_features(np.zeros((1, 96, 96), np.uint8)).shape == (1, 16)
+
+
+def test_a_clip_model_of_a_size_that_cannot_be_pooled_is_refused():
+    with pytest.raises(ValidationError, match="multiple of 32"):
+        ClipSettings(image_size=48)
