@@ -3,9 +3,9 @@
 Run after `make run`, from the project's root:
 `.venv/bin/python -m tests.benchmarks.recipes [--images N] [--seeds S] [--env E] [NAME ...]`.
 Each recipe trains a UNet from random weights for as many floating-point operations as the default needs for N images
-(10,560 by default) of its first stage, or, for `32 to 64` and `64 alone`, of its stages in their proportions. Printed
-are the shares of the samples, half of the characters in every style, that the project's recogniser and an OCR engine
-read (see outside_reader.py): the mean over the seeds, and every seed's.
+(10,560 by default) of its first stage or, where the second stage takes part, of both in the proportions of their steps.
+Printed are the shares of the samples, half of the characters in every style, that the project's recogniser and an OCR
+engine read (see outside_reader.py): the mean over the seeds, and every seed's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.benchmarks.outside_reader import read_outside
 from torch.utils.flop_counter import FlopCounterMode
 
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.latents import LatentStore
+from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss
 from kanji_diffusion.diffusion.sampler import sample
 from kanji_diffusion.diffusion.schedule import training_schedule
@@ -37,7 +37,11 @@ from kanji_diffusion.training.loop import train
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs from the default; `stages` are positions among the configured ones, `grown` levels at the start."""
+    """What differs from the default.
+
+    `stages` are positions among the configured ones; with `grown` the UNet has its outer level from the start, and with
+    `even` all styles are read alike.
+    """
 
     unet: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
@@ -47,6 +51,7 @@ class Recipe:
     rate: float = 1.0
     stages: tuple[int, ...] = (0,)
     grown: bool = False
+    even: bool = False
 
 
 RECIPES = {
@@ -64,7 +69,9 @@ RECIPES = {
     "half the rate": Recipe(rate=0.5),
     "twice the rate": Recipe(rate=2.0),
     "no average": Recipe(training={"ema_decay": 0.0}),
+    "all styles alike": Recipe(even=True),
     "32 to 64": Recipe(stages=(0, 1)),
+    "32 to 64, not grown": Recipe(stages=(0, 1), stage={"grow": False}),
     "64 alone": Recipe(stages=(1,), grown=True),
 }
 
@@ -83,63 +90,61 @@ class Bench:
         glyphs = catalog.load("glyphs")
         kept = glyphs[glyphs["glyph_id"].isin(catalog.load("selected_glyphs")["glyph_id"])]
         self.images, self.rows = decode_images(kept), state_rows(kept, self.captions)
+        self.styles, self.repeats = kept["style"], catalog.load("params:style_repeats")
         self.recogniser = catalog.load("recogniser")
         stages = catalog.load("params:stages")
         self.stages = [catalog.load(f"params:stages.{name}") for name in stages if stages[name] is not None]
         self.dropout = catalog.load("params:caption_dropout").rate
         self.latents = [vaes.encode(self.vae, vaes.resize(self.images, stage.resolution)) for stage in self.stages]
 
-    def first_unet(self, recipe: Recipe, stage: int, seed: int) -> torch.nn.Module:
-        settings = UNetSettings(**self.catalog.load("params:unet").model_dump() | recipe.unet)
+    def unet(self, recipe: Recipe, stage: int, seed: int, start: torch.nn.Module | None = None) -> torch.nn.Module:
+        """The UNet that `stage` starts from; `start` is that of the stage before."""
         mean = self.latents[stage][0]
+        if start is not None:
+            return continue_unet(start, mean.shape[-1], self.stages[stage].model_copy(update=recipe.stage).grow)
+        settings = UNetSettings(**self.catalog.load("params:unet").model_dump() | recipe.unet)
         torch.manual_seed(seed)
         unet = text_unet(settings, mean.shape[1], mean.shape[-1], self.states.shape[-1])
         return continue_unet(unet, mean.shape[-1], grow=True) if recipe.grown else unet
 
-    def operations(self, unet: torch.nn.Module, stage: int) -> int:
-        """Floating-point operations of one image's forward and backward pass."""
-        shape = self.latents[stage][0].shape[1:]
-        with FlopCounterMode(display=False) as counted:
-            unet(torch.zeros(1, *shape), 1, torch.from_numpy(self.states[:1].copy())).sample.sum().backward()
-        unet.zero_grad(set_to_none=True)
-        return counted.get_total_flops()
-
-    def budget(self, images: int, count: int) -> float:
-        """Operations of `images` images of the default's first `count` stages, in the proportions of their steps."""
-        seen = [stage.training.steps * stage.training.batch_size for stage in self.stages[:count]]
-        unet, total = self.first_unet(Recipe(), 0, 0), 0.0
-        for number in range(count):
-            if number:
-                unet = continue_unet(unet, self.latents[number][0].shape[-1], self.stages[number].grow)
-            total += self.operations(unet, number) * images * seen[number] / sum(seen)
+    def operations(self, recipe: Recipe) -> float:
+        """Floating-point operations of an image's forward and backward pass, mean over the stages."""
+        unet, total = None, 0.0
+        for stage, share in self.shares(recipe):
+            unet = self.unet(recipe, stage, 0, unet)
+            shape = self.latents[stage][0].shape[1:]
+            with FlopCounterMode(display=False) as counted:
+                unet(torch.zeros(1, *shape), 1, torch.from_numpy(self.states[:1].copy())).sample.sum().backward()
+            total += share * counted.get_total_flops()
         return total
+
+    def shares(self, recipe: Recipe) -> list[tuple[int, float]]:
+        """The recipe's stages with their shares of the images."""
+        seen = [self.stages[stage].training.steps * self.stages[stage].training.batch_size for stage in recipe.stages]
+        return [(stage, images / sum(seen)) for stage, images in zip(recipe.stages, seen, strict=True)]
 
     def reach(self, recipe: Recipe, images: int, seed: int) -> tuple[float, float, int]:
         """What the recogniser and the OCR engine read of the samples, and how many images were seen."""
         schedule = self.catalog.load("params:schedule").model_copy(update=recipe.schedule)
         settings = self.catalog.load("params:diffusion_loss").model_copy(update=recipe.loss)
-        budget = self.budget(images, max(recipe.stages) + 1)
-        shares = np.array([self.stages[stage].training.steps for stage in recipe.stages], dtype=float)
-        unet, seen = self.first_unet(recipe, recipe.stages[0], seed), 0
-        for number, stage_number in enumerate(recipe.stages):
-            stage = self.stages[stage_number].model_copy(update=recipe.stage)
-            (mean, std), training = self.latents[stage_number], stage.training
-            if number:
-                unet = continue_unet(unet, mean.shape[-1], stage.grow)
-            batch = recipe.training.get("batch_size", training.batch_size)
-            # Stages share the images by their steps, whatever an image costs in each.
-            cost = self.operations(unet, stage_number)
-            steps = round(images * shares[number] / shares.sum() / batch)
-            if len(recipe.stages) == 1:
-                steps = round(budget / cost / batch)
-            training = training.model_copy(
-                update={"steps": steps, "seed": seed, "sheet_every": 0}
-                | {"learning_rate": training.learning_rate * recipe.rate}
+        default = Recipe(stages=tuple(range(max(recipe.stages) + 1)))
+        images = round(images * self.operations(default) / self.operations(recipe))
+        unet, seen = None, 0
+        for number, share in self.shares(recipe):
+            stage = self.stages[number].model_copy(update=recipe.stage)
+            batch = recipe.training.get("batch_size", stage.training.batch_size)
+            training = stage.training.model_copy(
+                update={"steps": round(images * share / batch), "seed": seed, "sheet_every": 0}
+                | {"learning_rate": stage.training.learning_rate * recipe.rate}
                 | recipe.training
             )
-            store = LatentStore({"mean": mean, "std": std}, self.states, self.rows, self.dropout)
-            unet = train(unet, DiffusionLoss(schedule, settings, stage.emphasis), store, training, name="recipe")
-            seen += steps * batch
+            mean, std = self.latents[number]
+            repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(self.styles)
+            store = LatentStore({"mean": mean, "std": std}, self.states, self.rows, self.dropout, repeats)
+            loss = DiffusionLoss(schedule, settings, stage.emphasis)
+            unet = train(self.unet(recipe, number, seed, unet), loss, store, training, name="recipe")
+            seen += training.steps * batch
+        assert unet is not None
         return (*self.read(unet, schedule, seed), seen)
 
     def read(self, unet: torch.nn.Module, schedule: Any, seed: int) -> tuple[float, float]:

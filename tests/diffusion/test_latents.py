@@ -1,10 +1,11 @@
 """Captions and their dropout are drawn at read time."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from kanji_diffusion.diffusion.latents import LatentStore
+from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.training.randomness import SampleRandom
 
 STATES = np.arange(4, dtype=np.float32).reshape(4, 1, 1)
@@ -28,6 +29,19 @@ def test_each_latent_meets_all_its_captions_and_no_other():
     assert set(states[index == 0].tolist()) == {1.0, 2.0}
     assert set(states[index == 1].tolist()) == {3.0}
     assert abs((states[index == 0] == 1).float().mean() - 0.5) < 0.05
+
+
+def test_styles_that_are_repeated_are_read_more_often():
+    repeats = StyleRepeats({"brush": 3}).of(pd.Series(["gothic", "brush", "mincho"]))
+    latents = {name: np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1) for name in ("mean", "std")}
+    captions = np.array([[1, -1], [2, 3], [3, -1]])
+    repeated, plain = LatentStore(latents, STATES, captions, 0.0, repeats), LatentStore(latents, STATES, captions, 0.0)
+    assert len(repeated) == 5 and len(plain) == 3
+    assert repeated.fingerprint() != plain.fingerprint()
+    batch = repeated.gather(torch.arange(500) % 5, SampleRandom(0, torch.arange(500)))
+    means, states = batch["mean"].flatten(), batch["states"].flatten()
+    assert torch.bincount(means.long()).tolist() == [100, 300, 100]
+    assert set(states[means == 1].tolist()) == {2.0, 3.0} and set(states[means == 2].tolist()) == {3.0}
 
 
 def test_a_tenth_of_the_captions_is_dropped():

@@ -21,7 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.latents import CaptionDropoutSettings
+from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
@@ -143,6 +143,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
             schedule=schedule,
             loss=DiffusionLossSettings(),
             dropout=CaptionDropoutSettings(),
+            repeats=StyleRepeats({"brush": 2}),
             cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=checkpoints,

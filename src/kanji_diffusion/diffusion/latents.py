@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.loop import Batch
@@ -20,6 +21,14 @@ class CaptionDropoutSettings(Settings):
     """How often a caption is replaced by the empty one, for classifier-free guidance (Ho and Salimans, 2022)."""
 
     rate: float = Field(0.1, ge=0, le=1)
+
+
+class StyleRepeats(RootModel[dict[str, Annotated[int, Field(ge=1, le=100)]]]):
+    """How often a glyph of a style is read while one of another style is read once; styles left out once."""
+
+    def of(self, styles: pd.Series) -> np.ndarray:
+        """Repetitions of glyphs of the `styles`, int64 `[N]`."""
+        return styles.map(lambda style: self.root.get(style, 1)).to_numpy(dtype=np.int64)
 
 
 def read_only_tensor(array: np.ndarray) -> torch.Tensor:
@@ -40,29 +49,37 @@ class LatentStore:
         states: Caption states `[M, L, D]`; entry 0 is the empty caption.
         captions: int64 `[N, K]`, the captions of each latent as rows of `states`; rows with fewer are padded by -1.
         dropout: Share of reads that see the empty caption.
+        repeats: How often each latent is an entry of the store, int64 `[N]`; None for once each.
     """
 
     def __init__(
-        self, latents: Mapping[str, np.ndarray], states: np.ndarray, captions: np.ndarray, dropout: float
+        self,
+        latents: Mapping[str, np.ndarray],
+        states: np.ndarray,
+        captions: np.ndarray,
+        dropout: float,
+        repeats: np.ndarray | None = None,
     ) -> None:
-        self._arguments = dict(latents), states, captions, dropout
+        self._arguments = dict(latents), states, captions, dropout, repeats
         self.mean, self.std, self.states = map(read_only_tensor, (latents["mean"], latents["std"], states))
         self.captions = torch.from_numpy(captions)
         self.choices = (self.captions >= 0).sum(dim=1)
         self.dropout = dropout
+        once = np.arange(len(self.mean))
+        self.entries = torch.from_numpy(once if repeats is None else once.repeat(repeats))
 
     def __reduce__(self) -> tuple[type[LatentStore], tuple[Any, ...]]:
         # Pickled by its arguments, so that memory-mapped arrays may go to other processes by their path.
         return LatentStore, self._arguments
 
     def __len__(self) -> int:
-        """Number of latents."""
-        return len(self.mean)
+        """Number of entries."""
+        return len(self.entries)
 
     def fingerprint(self) -> str:
-        """Changes whenever a latent, a state, a caption or the dropout changes."""
+        """Changes whenever a latent, a state, a caption, the dropout or a repetition changes."""
         digest = hashlib.sha256(str(self.dropout).encode())
-        for tensor in (self.mean, self.std, self.states, self.captions):
+        for tensor in (self.mean, self.std, self.states, self.captions, self.entries):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
@@ -71,6 +88,7 @@ class LatentStore:
 
         The dropped captions lie evenly among the reads, so that every epoch has its share of them.
         """
+        index = self.entries[index]
         choice = random.integers("caption", self.choices[index])
         caption = self.captions[index, choice]
         caption[random.spread("dropout", ROOT_OF_TWO) < self.dropout] = 0

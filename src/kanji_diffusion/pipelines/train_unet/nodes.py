@@ -17,7 +17,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import assemble
-from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore
+from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
@@ -112,12 +112,14 @@ def train_stage(
     schedule: ScheduleSettings,
     loss: DiffusionLossSettings,
     dropout: CaptionDropoutSettings,
+    repeats: StyleRepeats,
     cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
 ) -> UNet2DConditionModel:
     """The UNet after this stage: averaged weights, started from those of the stage before."""
-    rows = state_rows(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])], captions)
+    kept = glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])]
+    rows = state_rows(kept, captions)
     states = caption_states["states"]
     name = f"unet_{stage.resolution}"
     prompts = _spread(captions, stage.live_prompts)
@@ -132,7 +134,7 @@ def train_stage(
     return train(
         unet,
         DiffusionLoss(schedule, loss, stage.emphasis),
-        LatentStore(latents, states, rows, dropout.rate),
+        LatentStore(latents, states, rows, dropout.rate, repeats.of(kept["style"])),
         stage.training,
         name=name,
         cluster=cluster,

@@ -51,7 +51,13 @@ def _stage(name: str, start: str) -> Pipeline:
         "clip_model",
         "tracker",
     }
-    parameters = {"params:schedule", "params:diffusion_loss", "params:caption_dropout", "params:cluster"}
+    parameters = {
+        "params:schedule",
+        "params:diffusion_loss",
+        "params:caption_dropout",
+        "params:style_repeats",
+        "params:cluster",
+    }
     return Pipeline(
         [
             Node(
@@ -74,6 +80,7 @@ def _stage(name: str, start: str) -> Pipeline:
                     "schedule": "params:schedule",
                     "loss": "params:diffusion_loss",
                     "dropout": "params:caption_dropout",
+                    "repeats": "params:style_repeats",
                     "cluster": "params:cluster",
                     "tracker": "tracker",
                     "checkpoints": "checkpoints",
