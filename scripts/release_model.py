@@ -1,8 +1,8 @@
 """Ships a model with the project: `.venv/bin/python scripts/release_model.py [VERSION]`, from the project's root.
 
 Saves that version of `text_to_kanji` (the newest one by default) in half precision to
-data/06_models/released/kanji-small, with a model card written from the faces and the evaluation of the same run and from
-today's parameters.
+data/06_models/released/kanji-small, with a model card written from the faces and the evaluation of that run and
+from the parameters as they are now.
 """
 
 from __future__ import annotations
