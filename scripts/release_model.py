@@ -17,7 +17,7 @@ from typing import Any
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion.diffusion.export import model_fingerprint, save_released
+from kanji_diffusion.diffusion.export import load_released, model_fingerprint, save_released
 from kanji_diffusion.glyphs.fonts import usable_faces
 from kanji_diffusion.training.checkpoint import file_sha256
 
@@ -74,7 +74,9 @@ def main(version: str | None) -> None:
     """Save model and card, in place of what was there."""
     root = Path.cwd()
     bootstrap_project(root)
-    versions = sorted(path.name for path in Path("data/06_models/text_to_kanji").glob("*"))
+    versions = sorted(path.parent.name for path in Path("data/06_models/text_to_kanji").glob("*/text_to_kanji"))
+    if not versions:
+        sys.exit("There is no version of `text_to_kanji` yet: run `kedro run`.")
     version = version or versions[-1]
     names = ("text_to_kanji", "faces", "captions", "selected_glyphs", "evaluation_report")
     with KedroSession.create(root) as session:
@@ -110,7 +112,7 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, version: str,
     return CARD.format(
         side=model.unet.config.sample_size * model.vae_scale_factor,
         version=version,
-        fingerprint=model_fingerprint(model),
+        fingerprint=model_fingerprint(load_released(folder)),
         count=captions["character"].nunique(),
         selection=json.dumps(parameters["characters"]),
         styles=", ".join(sorted(captions["style"].unique())),

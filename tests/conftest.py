@@ -99,13 +99,14 @@ def kedro_run(toy_project: Path) -> Callable[..., click.testing.Result]:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, raw_data: Path) -> Path:
-    """This project in a folder of its own: same code, configuration and raw data, nothing made yet."""
+    """This project in a folder of its own: same code, configuration, raw data and released model, nothing made yet."""
     root = tmp_path_factory.mktemp("project")
     for name in ("conf", "notebooks", "src"):
         shutil.copytree(PROJECT_ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT_ROOT / name, root)
-    (root / "data").mkdir()
+    released = Path("data", "06_models", "released")
+    shutil.copytree(PROJECT_ROOT / released, root / released)
     (root / "data" / "01_raw").symlink_to(raw_data)
     return root
 

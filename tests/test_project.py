@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
 from PIL import Image
+from tests.benchmarks.outside_reader import read_outside
+
+from kanji_diffusion.diffusion.lineage import read_picture
 
 MADE = {
     "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet",
@@ -195,6 +198,18 @@ def test_a_font_folder_without_usable_fonts_is_named(project, kedro_run_here):
     assert re.search(r"Error: No usable face in \S*no_fonts/fonts \(ipaexg.ttf ", done.stderr)
 
 
+def test_the_released_model_draws_before_anything_was_trained(project, kedro_run_here):
+    conf = project / "conf" / "fresh"
+    conf.mkdir()
+    (conf / "globals.yml").write_text("data: data/fresh\n")
+    done = kedro_run_here("--env=fresh", "--pipelines=generate", '--params=prompt=["mountain","river"],style=gothic')
+    assert done.exit_code == 0, done.stderr
+    pictures = [read_picture(path) for path in sorted((project / "data/fresh").rglob("generated/*.png"))]
+    assert [lineage.word for _, lineage in pictures] == ["mountain", "river"]
+    assert all(lineage.model_version is None for _, lineage in pictures)
+    assert read_outside(np.stack([pixels for pixels, _ in pictures])) == ["山", "川"]
+
+
 def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro_run_here):
     conf = project / "conf" / "nothing"
     conf.mkdir()
@@ -237,7 +252,7 @@ def test_the_report_figures_are_in_the_catalog(project, finished):
 
 
 def test_the_configuration_of_every_environment_is_read(project):
-    for env in ("base", "test", "gpu", "cluster"):
+    for env in ("base", "test", "grades", "gpu", "cluster"):
         loader = OmegaConfigLoader(
             conf_source=str(project / "conf"), env=env, base_env="base", default_run_env="local",
             custom_resolvers={"local_artifacts": str, "project_root": str},

@@ -72,9 +72,9 @@ def configured_parameters() -> dict[str, Any]:
 
 
 def has_trained_model() -> bool:
-    """Whether the current environment's catalog has a version of `text_to_kanji`."""
+    """Whether the current environment's data has a version of `text_to_kanji`."""
     data = Path(project_root()) / _current_loader()["globals"]["data"]
-    return any((data / "06_models" / "text_to_kanji").glob("*"))
+    return any((data / "06_models" / "text_to_kanji").glob("*/text_to_kanji"))
 
 
 def configured_stages() -> tuple[str, ...]:

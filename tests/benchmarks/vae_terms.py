@@ -26,7 +26,7 @@ from kanji_diffusion.training.loop import train
 
 TERMS = {
     "squares": {"mse": 1.0},
-    "squares, small divergence": {"mse": 1.0, "kl": 1e-5},
+    "squares, small divergence": {"mse": 1.0, "kl": 1e-4},
     "absolute": {"mse": 0.0, "l1": 1.0},
     "both": {"mse": 0.5, "l1": 0.5},
     "squares, perceptual": {"mse": 1.0, "perceptual": 0.02},
@@ -52,10 +52,11 @@ def main(steps: int) -> None:
         recogniser, visual = catalog.load("recogniser"), catalog.load("clip_model").model.visual
         model, training = catalog.load("params:vae.model"), catalog.load("params:vae.training")
         store = CropStore(images, catalog.load("params:vae.crop"))
+        divergence = catalog.load("params:vae.loss").kl
 
         def trained(terms: dict, count: int) -> tuple[vaes.AutoencoderKL, float]:
             settings = training.model_copy(update={"steps": count})
-            loss = VAELossSettings.model_validate(terms)
+            loss = VAELossSettings.model_validate({"kl": divergence} | terms)
             torch.manual_seed(settings.seed)
             vae = vaes.autoencoder(model, images.shape[-1])
             module = trainable(vae, loss, images.shape[-1], store.crop)
@@ -88,4 +89,4 @@ def main(steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 800)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 650)

@@ -20,6 +20,8 @@ def test_a_released_model_draws_what_it_drew_before_in_half_the_bytes(model, tmp
     weights = sum(each.numel() for part in (model.unet, model.vae) for each in part.state_dict().values())
     size = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
     assert 2 * weights < size < 2.1 * weights + 1e5
+    assert not any(str(model.name_or_path) in path.read_text() for path in tmp_path.rglob("*.json"))
+    assert all('"_name_or_path": "/' not in path.read_text() for path in tmp_path.rglob("*.json"))
     loaded = load_released(tmp_path)
     assert loaded.tokenizer.model_max_length == model.tokenizer.model_max_length
     settings = DrawingSettings(steps=4, batch_size=2)

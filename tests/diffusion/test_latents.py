@@ -1,5 +1,7 @@
 """Captions and their dropout are drawn at read time."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +40,7 @@ def test_styles_that_are_repeated_are_read_more_often():
     repeated, plain = LatentStore(latents, STATES, captions, 0.0, repeats), LatentStore(latents, STATES, captions, 0.0)
     assert len(repeated) == 5 and len(plain) == 3
     assert repeated.fingerprint() != plain.fingerprint()
+    assert pickle.loads(pickle.dumps(repeated)).fingerprint() == repeated.fingerprint()
     batch = repeated.gather(torch.arange(500) % 5, SampleRandom(0, torch.arange(500)))
     means, states = batch["mean"].flatten(), batch["states"].flatten()
     assert torch.bincount(means.long()).tolist() == [100, 300, 100]

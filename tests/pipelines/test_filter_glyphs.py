@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs.render import encode_images
 from kanji_diffusion.pipelines.filter_glyphs import nodes
+from kanji_diffusion.scoring import recogniser
 from kanji_diffusion.scoring.clip import ClipSettings
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
 from kanji_diffusion.training.loop import TrainingSettings
@@ -24,11 +25,20 @@ def large_glyphs():
     return table.assign(image=pd.Series(encode_images(pictures)))
 
 
-def test_judges_are_trained_at_the_size_that_they_look_at(large_glyphs, tmp_path):
+def test_judges_are_trained_at_the_size_that_they_look_at(large_glyphs, tmp_path, monkeypatch):
+    sizes = []
+
+    class Watched(recogniser.GlyphStore):
+        def __init__(self, images, *others):
+            sizes.append(images.shape)
+            super().__init__(images, *others)
+
+    monkeypatch.setattr(recogniser, "GlyphStore", Watched)
     captions = pd.DataFrame({"character": ["一", "二"], "style": "gothic", "text": ["one", "two"]})
     bending = RecogniserSettings(channels=(8, 16))
     reader = nodes.train_recogniser(large_glyphs, bending, TRAINING, NullTracker(), tmp_path)
     assert reader.config.label2id == {"一": 0, "二": 1}
+    assert sizes == [(4, 64, 64)]
     settings = ClipSettings(image_size=32, embed_dim=16, width=8)
     scorer = nodes.train_clip(
         large_glyphs, captions, settings, TextEncoderSettings(), bending, TRAINING, NullTracker(), tmp_path

@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from kanji_diffusion.datasets import PictureFolderDataset
+from kanji_diffusion.diffusion.export import save_released
 from kanji_diffusion.diffusion.lineage import read_picture
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.schedule import SAMPLERS
@@ -164,8 +165,8 @@ def spoilt(drawn, tmp_path, shape=None, **changes):
     ("changes", "sentence"),
     [
         ({"model_version": "2020-01-01T00.00.00.000Z"}, f"version 2020.* is not in .* newest are {VERSION}.*model="),
-        ({"model_version": None}, "by a model from elsewhere: name its folder"),
-        ({"model_version": "../../secret"}, "by a model from elsewhere: name its folder"),
+        ({"model_version": None}, "by a model from elsewhere: name it, as in"),
+        ({"model_version": "../../secret"}, "by a model from elsewhere: name it, as in"),
         ({"model_fingerprint": "0" * 16}, "fingerprint 0000000000000000, but .* its weights differ"),
         ({"shape": (8, 8)}, "is 8 × 8 pixels, but its model draws 16 × 16: name the PNG as `generate` wrote it"),
     ],
@@ -195,6 +196,20 @@ def test_what_is_no_model_of_ours_is_refused_in_one_sentence(models, model, tmp_
     ]:
         with pytest.raises(KanjiDiffusionError, match=sentence):
             nodes.load_model(ModelName(name), models)
+
+
+def test_what_the_released_model_drew_is_drawn_again(model, tmp_path, caplog):
+    save_released(model, tmp_path / "model")
+    name = nodes.name_released_model(tmp_path / "model")
+    loaded = nodes.load_model(name, tmp_path)
+    pictures, _ = nodes.draw_requests(loaded, requests("water"), NegativePrompt(""), SAMPLING)
+    PictureFolderDataset(filepath=str(tmp_path / "drawn")).save(pictures)
+    (path,) = (tmp_path / "drawn").glob("*.png")
+    with pytest.raises(KanjiDiffusionError, match=r"from elsewhere: name it, as in .* or model=released"):
+        nodes.replay_picture(PicturePath(path), None, tmp_path)
+    with caplog.at_level(logging.INFO):
+        nodes.replay_picture(PicturePath(path), name, tmp_path)
+    assert "was drawn again: identical" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -244,10 +259,11 @@ def test_the_pipeline_needs_only_what_the_parameters_ask_for():
 
     judges = {"recogniser", "clip_model", "captions"}
     assert needs() == {"text_to_kanji"} | judges
-    assert needs(trained=False) == needs(model="released") == {"released_model"}
+    assert needs(trained=False) == needs(model="released") == {"released_model", "earlier_models"}
     assert needs(model="folder") == {"earlier_models"}
     assert needs(model="folder", candidates={"count": 4}) == {"earlier_models"} | judges
-    assert needs(replay="water.png") == {"earlier_models"}
+    assert needs(replay="water.png") == needs(replay="water.png", trained=False) == {"earlier_models"}
+    assert needs(replay="water.png", model="released") == {"released_model", "earlier_models"}
 
 
 def test_the_exported_folder_has_no_pickle_to_run(models, tmp_path):

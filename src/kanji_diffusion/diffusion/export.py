@@ -64,12 +64,20 @@ def save_released(model: StableDiffusionPipeline, folder: Path) -> None:
         folder: Where `load_released` will find it.
     """
     for name in ("unet", "vae"):
-        copy.deepcopy(getattr(model, name)).half().save_pretrained(folder / name)
+        part = copy.deepcopy(getattr(model, name)).half()
+        # Where it was loaded from is nobody's business.
+        part.register_to_config(_name_or_path="")
+        part.save_pretrained(folder / name)
     model.scheduler.save_pretrained(folder / "scheduler")
     index = {key: value for key, value in model.config.items() if key != "_name_or_path"}
     text = TextEncoderSettings(source=BUNDLED, max_length=model.tokenizer.model_max_length)
     for name, content in {"model_index.json": index, _TEXT: text.model_dump()}.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def is_released(folder: Path) -> bool:
+    """Whether `save_released` wrote this folder."""
+    return (folder / _TEXT).is_file()
 
 
 def load_released(folder: Path) -> StableDiffusionPipeline:

@@ -33,8 +33,10 @@ class EmphasisSettings(Settings):
     samples is drawn from all timesteps alike.
     """
 
-    log_snr: float = Field(description="Natural logarithm of the signal-to-noise ratio at the middle of the bell.")
-    spread: float = Field(2.0, gt=0, description="Standard deviation of the bell, in the same logarithm.")
+    log_snr: float = Field(
+        ge=-20, le=20, description="Natural logarithm of the signal-to-noise ratio at the middle of the bell."
+    )
+    spread: float = Field(2.0, ge=0.1, le=20, description="Standard deviation of the bell, in the same logarithm.")
 
 
 class DiffusionLoss:
@@ -60,7 +62,7 @@ class DiffusionLoss:
         self._drawn = _timesteps_by_share(snr, emphasis)
 
     def fingerprint(self) -> str:
-        """Changes whenever schedule or weighting change."""
+        """Changes whenever schedule, weighting or emphasis change."""
         return self._key
 
     def __call__(self, unet: nn.Module, batch: Batch, random: SampleRandom) -> LossOutput:
@@ -95,9 +97,9 @@ def _timesteps_by_share(snr: torch.Tensor, emphasis: EmphasisSettings | None) ->
     density = torch.ones(len(snr), dtype=torch.float64)
     if emphasis:
         log_snr = snr.double().clamp(min=1e-12).log()
-        bell = torch.exp(-0.5 * ((log_snr - emphasis.log_snr) / emphasis.spread) ** 2)
-        bell *= torch.gradient(log_snr)[0].abs()
-        density = (1 - _UNIFORM) * bell / bell.sum() + _UNIFORM / len(snr)
+        exponent = -0.5 * ((log_snr - emphasis.log_snr) / emphasis.spread) ** 2
+        bell = torch.softmax(exponent + torch.gradient(log_snr)[0].abs().log(), 0)
+        density = (1 - _UNIFORM) * bell + _UNIFORM / len(snr)
     below = torch.cumsum(density / density.sum(), 0)
     middles = (torch.arange(_SHARES, dtype=torch.float64) + 0.5) / _SHARES
     return torch.searchsorted(below, middles).clamp(max=len(snr) - 1)

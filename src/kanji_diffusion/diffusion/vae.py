@@ -109,12 +109,15 @@ def factor(vae: AutoencoderKL) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def resize(images: np.ndarray, side: int) -> np.ndarray:
+def resize(images: np.ndarray, side: int, batch_size: int = 1024) -> np.ndarray:
     """Pictures uint8 `[N, H, W]` brought to `[N, side, side]` by area averaging."""
     if images.shape[-1] == side:
         return images
-    pixels = torch.as_tensor(images)[:, None].float()
-    return F.interpolate(pixels, (side, side), mode="area").round().byte()[:, 0].numpy()
+    resized = np.empty((len(images), side, side), np.uint8)
+    for first in range(0, len(images), batch_size):
+        pixels = torch.as_tensor(images[first : first + batch_size])[:, None].float()
+        resized[first : first + batch_size] = F.interpolate(pixels, (side, side), mode="area").round().byte()[:, 0]
+    return resized
 
 
 @torch.no_grad()

@@ -24,6 +24,18 @@ SIDE = 64
 """Of the pictures that the recogniser reads, in pixels."""
 
 
+def resample(images: np.ndarray, side: int, batch_size: int = 1024) -> np.ndarray:
+    """Pictures uint8 `[N, H, W]` brought to `[N, side, side]` as the judges see them: bilinear, without aliasing."""
+    if images.shape[-1] == side:
+        return images
+    parts = [torch.as_tensor(images[first : first + batch_size]) for first in range(0, len(images), batch_size)]
+    return np.concatenate([_resample(part[:, None].float(), side)[:, 0].round().byte().numpy() for part in parts])
+
+
+def _resample(pixels: torch.Tensor, side: int) -> torch.Tensor:
+    return F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+
+
 class RecogniserSettings(Settings):
     """Architecture of the recogniser, and how hard its training pictures are bent."""
 
@@ -180,7 +192,7 @@ def log_probabilities(model: ResNetForImageClassification, images: np.ndarray, b
     for first in range(0, len(images), batch_size):
         pixels = to_model_range(images[first : first + batch_size]).to(model.device)
         if pixels.shape[-1] != SIDE:
-            pixels = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
+            pixels = _resample(pixels, SIDE)
         logits = model(pixels).logits.float() / getattr(model.config, "reading_temperature", 1.0)
         parts.append(logits.log_softmax(dim=1).cpu())
     return torch.cat(parts)

@@ -53,8 +53,9 @@ def _keep_freed_memory() -> None:
     # By default glibc gives each large tensor back to the kernel, and the next one is cleared page by page again: a
     # fifth of a small model's training step. Other C libraries have no such settings.
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        # Before glibc 2.35 the largest threshold was 32 MiB.
+        if mallopt(_M_MMAP_THRESHOLD, 1 << 30) or mallopt(_M_MMAP_THRESHOLD, 1 << 25):
+            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_device(device: str = "auto") -> torch.device:

@@ -14,7 +14,6 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.diffusion.vae import resize
 from kanji_diffusion.evaluation.report import figure_image, labelled_sheet, score_histograms
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.render import decode_images
@@ -42,7 +41,9 @@ def train_recogniser(
     train(
         model,
         recogniser.RecogniserLoss(settings),
-        recogniser.GlyphStore(resize(decode_images(seen), recogniser.SIDE), labels.to_numpy(copy=True), settings),
+        recogniser.GlyphStore(
+            recogniser.resample(decode_images(seen), recogniser.SIDE), labels.to_numpy(copy=True), settings
+        ),
         training,
         name="recogniser",
         checkpoints=checkpoints,
@@ -90,7 +91,7 @@ def train_clip(
         return scorer
     seen = glyphs[glyphs["split"] == "train"]
     texts = captions["text"].tolist()
-    images = resize(decode_images(seen), settings.image_size)
+    images = recogniser.resample(decode_images(seen), settings.image_size)
     store = clip.PairStore(images, caption_rows(seen, captions), texts, clip.pooled_texts(scorer, texts), bending)
     train(
         clip.towers(scorer.model),

@@ -16,7 +16,7 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion import registry
 from kanji_diffusion.datasets import ModelFolderDataset
-from kanji_diffusion.diffusion.export import load_released, model_fingerprint
+from kanji_diffusion.diffusion.export import is_released, load_released, model_fingerprint
 from kanji_diffusion.diffusion.lineage import Lineage, describe_environment, read_picture
 from kanji_diffusion.diffusion.sampler import DrawingSettings, SamplingSettings, draw, place
 from kanji_diffusion.errors import KanjiDiffusionError
@@ -114,6 +114,8 @@ def load_model(name: ModelName, models: Path) -> StableDiffusionPipeline:
             f"({_newest_versions(models)}), one of MLflow's registry (models:/<name>@<alias>), or a folder with the "
             "model_index.json of a diffusers pipeline."
         )
+    if is_released(folder):
+        return load_released(folder)
     model = ModelFolderDataset(filepath=folder.as_posix(), class_path="diffusers.DiffusionPipeline").load()
     if not isinstance(model, StableDiffusionPipeline):
         raise KanjiDiffusionError(
@@ -123,10 +125,10 @@ def load_model(name: ModelName, models: Path) -> StableDiffusionPipeline:
     return model
 
 
-def load_released_model(folder: Path) -> StableDiffusionPipeline:
-    """The model that comes with the project."""
+def name_released_model(folder: Path) -> ModelName:
+    """The folder of the model that comes with the project, as if it had been named."""
     logger.info("The released model draws; %s says what it was trained on.", folder / "README.md")
-    return load_released(folder)
+    return ModelName(str(folder))
 
 
 def _model_folder(name: str, models: Path) -> Path:
@@ -310,7 +312,7 @@ def _differs(key: str, environment: dict[str, str | int], lineage: Lineage) -> b
 
 def _model_of(path: Path, lineage: Lineage, name: ModelName | None, models: Path) -> StableDiffusionPipeline:
     version = lineage.model_version
-    remedy = f'name its folder, as in --params="replay={path},model=<folder>"'
+    remedy = f'name it, as in --params="replay={path},model=<folder>", or model=released'
     if name is None and (version is None or not _VERSION.fullmatch(version)):
         raise KanjiDiffusionError(f"{path} was drawn by a model from elsewhere: {remedy}.")
     wanted = name or ModelName(str(version))

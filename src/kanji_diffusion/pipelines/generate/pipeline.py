@@ -21,14 +21,17 @@ def create_pipeline(*, source: Source = "catalog", judged: bool = True, replay: 
         judged: Whether the catalog's judges score the pictures; needed for more than one candidate.
         replay: Whether the parameter `replay` names a picture that is drawn again, in place of prompts.
     """
+    released = [Node(nodes.name_released_model, "released_model", "model_name", name="name_released_model")]
+    released = released if source == "released" else []
+    name = "model_name" if released else "params:model"
     if replay:
         again = Node(
             nodes.replay_picture,
-            ["params:replay", "params:model", "earlier_models"],
+            ["params:replay", name, "earlier_models"],
             ["generated", "generated_sheet"],
             name="replay_picture",
         )
-        return Pipeline([again], tags="generate")
+        return Pipeline([*released, again], tags="generate")
     listed = Node(
         nodes.list_requests,
         {
@@ -42,11 +45,8 @@ def create_pipeline(*, source: Source = "catalog", judged: bool = True, replay: 
         "requests",
         name="list_requests",
     )
-    loaded = {
-        "catalog": [],
-        "named": [Node(nodes.load_model, ["params:model", "earlier_models"], "other_model", name="load_model")],
-        "released": [Node(nodes.load_released_model, ["released_model"], "other_model", name="load_model")],
-    }[source]
+    loaded = [Node(nodes.load_model, [name, "earlier_models"], "other_model", name="load_model")]
+    loaded = [] if source == "catalog" else [*released, *loaded]
     drawn = ["other_model" if loaded else "text_to_kanji", "requests", "params:negative_prompt", "params:sampling"]
     judges = ["params:candidates", "recogniser", "clip_model", "captions"]
     drawing = Node(
@@ -68,8 +68,9 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
     Kedro loads every input of a node, so that what is not needed (the catalog's model when another is named, judges
     that have nothing to choose) must not be one.
     """
-    name = parameters.get("model")
-    source: Source = "catalog" if trained else "released"
+    name, replay = parameters.get("model"), parameters.get("replay") is not None
+    # A picture that is drawn again names its model itself.
+    source: Source = "catalog" if trained or replay else "released"
     if name is not None:
         source = "released" if name == nodes.RELEASED else "named"
     candidates = parameters.get("candidates")
@@ -77,5 +78,5 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
     return {
         "source": source,
         "judged": several or source == "catalog",
-        "replay": parameters.get("replay") is not None,
+        "replay": replay,
     }
