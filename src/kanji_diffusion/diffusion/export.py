@@ -64,15 +64,15 @@ def save_released(model: StableDiffusionPipeline, folder: Path) -> None:
         folder: Where `load_released` will find it.
     """
     for name in ("unet", "vae"):
-        part = copy.deepcopy(getattr(model, name)).half()
-        # Where it was loaded from is nobody's business.
-        part.register_to_config(_name_or_path="")
-        part.save_pretrained(folder / name)
+        copy.deepcopy(getattr(model, name)).half().save_pretrained(folder / name)
     model.scheduler.save_pretrained(folder / "scheduler")
-    index = {key: value for key, value in model.config.items() if key != "_name_or_path"}
+    model.save_config(folder)
     text = TextEncoderSettings(source=BUNDLED, max_length=model.tokenizer.model_max_length)
-    for name, content in {"model_index.json": index, _TEXT: text.model_dump()}.items():
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / _TEXT).write_text(text.model_dump_json())
+    for path in folder.rglob("*.json"):
+        # Where the parts were loaded from is nobody's business.
+        content = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def is_released(folder: Path) -> bool:
