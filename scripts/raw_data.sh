@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings the fonts and the dictionary of the default configuration from Debian packages into data/01_raw, without root;
-# does nothing for those that are there.
+# Brings the fonts and the dictionary of the default configuration and of the tests from Debian packages into
+# data/01_raw, without root; does nothing for those that are there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
