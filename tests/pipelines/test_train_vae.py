@@ -1,6 +1,7 @@
 """The pipeline train_vae: whatever its origin, an autoencoder that loses strokes goes no further."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def clip_model():
 def run(glyphs, clip_model, tmp_path):  # noqa: F811
     """Runs the pipeline on real glyphs, for ten steps of training, and gives its catalog."""
 
-    def call(model=None, loss=None, **gate):
+    def call(model=None, loss=None, finish=None, **gate):
         torch.manual_seed(0)
         given = {
             "glyphs": glyphs,
@@ -47,6 +48,7 @@ def run(glyphs, clip_model, tmp_path):  # noqa: F811
             "params:vae.model": vaes.VAESettings(**{"channels": (8, 16), "groups": 8} | (model or {})),
             "params:vae.loss": VAELossSettings(**loss or {}),
             "params:vae.training": TrainingSettings(steps=10, batch_size=8, learning_rate=0.003, device="cpu"),
+            "params:vae.finish": finish,
             "params:vae.crop": 16,
             "params:vae.gate": GateSettings(**gate),
             "params:cluster": ClusterSettings(),
@@ -82,10 +84,28 @@ def test_what_passes_the_gate_is_named_by_its_fingerprint(run, tmp_path):
     assert gate["thresholds"]["stroke_overlap"] == 0
 
 
+def test_the_decoder_is_finished_on_whole_glyphs(run, glyphs, tmp_path):  # noqa: F811
+    passing = {"stroke_overlap": 0, "holes_agree": 0, "reading_loss": 1}
+    finish = TrainingSettings(steps=30, batch_size=8, learning_rate=0.003, device="cpu")
+    plain = run(**passing).load("vae")
+    shutil.move(tmp_path, tmp_path.with_name("plain"))
+    finished = run(**passing, finish=finish).load("vae")
+    assert torch.equal(plain.encoder.conv_in.weight, finished.encoder.conv_in.weight)
+    assert not torch.equal(plain.decoder.conv_in.weight, finished.decoder.conv_in.weight)
+    held = nodes.decode_images(glyphs[glyphs["held_out"]])
+    errors = []
+    for vae in (plain, finished):
+        latents, _ = vaes.encode(vae, held)
+        decoded = vaes.decode(vae, torch.as_tensor(latents))
+        errors.append(np.square(decoded.astype(float) - held).mean())
+    assert errors[1] < 0.9 * errors[0]
+
+
 def test_all_terms_of_the_loss_can_be_configured(run):
     terms = {"l1": 1.0, "perceptual": 0.1, "adversarial": {"weight": 0.1, "start": 5, "channels": 8}}
+    finish = TrainingSettings(steps=1, batch_size=8, learning_rate=0.003, device="cpu")
     with pytest.raises(KanjiDiffusionError, match="did not pass its gate"):
-        run(loss=terms)
+        run(loss=terms, finish=finish)
 
 
 @pytest.mark.parametrize("fine_tune", [False, True])

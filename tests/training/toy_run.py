@@ -113,6 +113,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
         vaes.VAESettings(channels=(8, 16), groups=8),
         vae_nodes.VAELossSettings(),
         training,
+        None,
         16,
         ClusterSettings(),
         tracker,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
@@ -144,6 +147,19 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, batch_size: int = 64) -> n
         unit = (decoded / 2 + 0.5).clamp(0, 1)
         parts.append((unit.cpu().float().mean(dim=1).numpy() * 255).round().astype(np.uint8))
     return np.concatenate(parts)
+
+
+@contextmanager
+def frozen_encoder(vae: AutoencoderKL) -> Iterator[None]:
+    """Within it only the decoder learns, so that the latents stay what they are."""
+    parts = [*vae.encoder.parameters(), *vae.quant_conv.parameters()]
+    for parameter in parts:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parts:
+            parameter.requires_grad_(True)
 
 
 @torch.no_grad()

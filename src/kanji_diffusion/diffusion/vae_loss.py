@@ -170,6 +170,11 @@ class VAELoss:
         return weight * fooled.mean() + told_apart.mean(), terms
 
 
+def begun(settings: VAELossSettings) -> VAELossSettings:
+    """The same terms, with a discriminator that takes part from the first step."""
+    return settings.model_copy(update={"adversarial": settings.adversarial.model_copy(update={"start": 0})})
+
+
 def trainable(vae: AutoencoderKL, settings: VAELossSettings, size: int, crop: int) -> nn.Module:
     """What the loop trains: `vae`, together with a discriminator if `settings` ask for one.
 

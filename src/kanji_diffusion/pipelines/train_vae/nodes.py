@@ -15,7 +15,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, trainable
+from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, begun, trainable
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
@@ -36,29 +36,34 @@ def train_vae(
     settings: vaes.VAESettings,
     loss: VAELossSettings,
     training: TrainingSettings,
+    finish: TrainingSettings | None,
     crop: int,
     cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
 ) -> AutoencoderKL:
-    """The autoencoder, trained on crops or pretrained, with its latent statistics folded in."""
+    """The autoencoder, trained on crops or pretrained, with its latent statistics folded in.
+
+    After the crops its decoder is trained on whole pictures: they hold more paper, and the group normalisation of an
+    autoencoder that has seen crops alone leaves that paper grey.
+    """
     images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
     pretrained = settings.source != vaes.TRAINED
     torch.manual_seed(training.seed)
     size = images.shape[-1]
     vae = vaes.pretrained_autoencoder(settings.source) if pretrained else vaes.autoencoder(settings, size)
     module = trainable(vae, loss, size, crop)
+    visual = clip_model.model.visual if loss.perceptual else None
+
+    def train_on(side: int, loss: VAELossSettings, training: TrainingSettings, name: str) -> None:
+        store, terms = CropStore(images, side), VAELoss(loss, training.batch_size, visual)
+        train(module, terms, store, training, name=name, cluster=cluster, checkpoints=checkpoints, tracker=tracker)
+
     if settings.fine_tune or not pretrained:
-        train(
-            module,
-            VAELoss(loss, training.batch_size, clip_model.model.visual if loss.perceptual else None),
-            CropStore(images, crop),
-            training,
-            name="vae",
-            cluster=cluster,
-            checkpoints=checkpoints,
-            tracker=tracker,
-        )
+        train_on(crop, loss, training, "vae")
+        if finish:
+            with vaes.frozen_encoder(vae):
+                train_on(size, begun(loss), finish, "vae_decoder")
     mean, std = vaes.encode(vae.to(choose_device(training.device)), images)
     vaes.fold_latent_statistics(vae.cpu(), mean, std)
     return vae

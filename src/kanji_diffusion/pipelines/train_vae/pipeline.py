@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
                     "settings": "params:vae.model",
                     "loss": "params:vae.loss",
                     "training": "params:vae.training",
+                    "finish": "params:vae.finish",
                     "crop": "params:vae.crop",
                     "cluster": "params:cluster",
                     "tracker": "tracker",
