@@ -1,3 +1,4 @@
+import click
 import pytest
 
 from kanji_diffusion import cli
@@ -108,3 +109,30 @@ def test_the_traceback_of_a_bug_is_kept_in_a_file_that_is_named(kedro_run, toy_p
 
 def test_the_command_has_the_options_of_kedro():
     assert [parameter.name for parameter in cli.run.params] == [parameter.name for parameter in cli.kedro_run.params]
+
+
+@pytest.mark.parametrize(
+    ("given", "parameters"),
+    [
+        ('prompt=["fire","mountain"],count=4', {"prompt": ["fire", "mountain"], "count": 4}),
+        (
+            'prompt=["fire, and ] smoke",ash],style=[brush]',
+            {"prompt": ["fire, and ] smoke", "ash"], "style": ["brush"]},
+        ),
+        ("prompt=dragon's fire, style=brush", {"prompt": "dragon's fire", "style": "brush"}),
+        ("a.b={x: [1,2]},c=", {"a": {"b": {"x": [1, 2]}}, "c": None}),
+        ("replay=x=y.png", {"replay": "x=y.png"}),
+        ("", {}),
+    ],
+)
+def test_lists_may_be_given_on_the_command_line(given, parameters):
+    with click.Context(cli.run) as context:
+        (option,) = (option for option in cli.run.params if option.name == "params")
+        assert option.callback(context, option, given) == parameters
+
+
+@pytest.mark.parametrize("given", ["water", "a=1,water", "=3"])
+def test_params_that_are_no_pairs_are_refused(kedro_run, given):
+    done = kedro_run(f"--params={given}")
+    assert done.exit_code != 0
+    assert "give key=value, and commas between" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import traceback
@@ -22,6 +23,7 @@ from kedro.utils import get_close_matches
 from kedro.validation.exceptions import ParameterValidationError
 from kedro.validation.type_extractor import TypeExtractor
 from kedro.validation.utils import _unwrap_optional, resolve_nested_dict_path
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -73,7 +75,43 @@ def cli() -> None:  # noqa: D103 - a help text here would be shown as that of `k
     pass
 
 
-run = RunCommand("run", params=kedro_run.params, callback=kedro_run.callback, help=kedro_run.help)
+def _split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """What Kedro makes of `--params`, but a comma within brackets does not end a parameter."""
+    if not isinstance(value, str):
+        return value
+    items = _split_outside_brackets(value)
+    for item in items:
+        if not item.partition("=")[0].strip() or "=" not in item:
+            context.fail(f"`--params` has the part `{item}`: give key=value, and commas between, as in a=1,b=[2,3].")
+    keys_and_values = (item.partition("=")[::2] for item in items)
+    return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key.strip()}={given}" for key, given in keys_and_values]))
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    items, depth, quote = [""], 0, ""
+    for letter in text:
+        if letter == "," and not depth:
+            items.append("")
+            continue
+        items[-1] += letter
+        # An apostrophe of a bare word is no quotation mark.
+        if depth and letter in "\"'":
+            quote = "" if quote == letter else quote or letter
+        elif not quote:
+            depth += (letter in "[{") - (letter in "]}" and depth > 0)
+    return [item.strip() for item in items if item.strip()]
+
+
+def _run_options() -> list[click.Parameter]:
+    """Kedro's options; those of its own command stay as they are."""
+    options = [copy.copy(option) for option in kedro_run.params]
+    for option in options:
+        if option.name == "params":
+            option.callback = _split_params
+    return options
+
+
+run = RunCommand("run", params=_run_options(), callback=kedro_run.callback, help=kedro_run.help)
 cli.add_command(run)
 
 

@@ -34,7 +34,7 @@ def test_judges_are_trained_at_the_size_that_they_look_at(large_glyphs, tmp_path
             super().__init__(images, *others)
 
     monkeypatch.setattr(recogniser, "GlyphStore", Watched)
-    captions = pd.DataFrame({"character": ["一", "二"], "style": "gothic", "text": ["one", "two"]})
+    captions = pd.DataFrame({"character": list("一二三"), "style": "gothic", "text": ["one", "two", "three"]})
     bending = RecogniserSettings(channels=(8, 16))
     reader = nodes.train_recogniser(large_glyphs, bending, TRAINING, NullTracker(), tmp_path)
     assert reader.config.label2id == {"一": 0, "二": 1}

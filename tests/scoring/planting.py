@@ -27,7 +27,7 @@ def plant(glyphs: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     for _, offered in glyphs[glyphs["split"] == "train"].groupby("style"):
         kind, planted = 0, 0
         wanted = max(len(KINDS), round(share * len(offered)))
-        while planted < wanted:
+        while planted < wanted or kind < len(KINDS):
             whole = planted >= wanted / 2
             first = offered.loc[generator.choice(offered.index)]
             name = KINDS[kind % len(KINDS)]
