@@ -136,3 +136,9 @@ def test_params_that_are_no_pairs_are_refused(kedro_run, given):
     done = kedro_run(f"--params={given}")
     assert done.exit_code != 0
     assert "give key=value, and commas between" in done.stderr
+
+
+def test_an_open_bracket_is_told(kedro_run):
+    done = kedro_run("--params=count=1,prompt=[fire")
+    assert done.exit_code != 0
+    assert "`--params=count=1,prompt=[fire` cannot be read: close every bracket" in done.stderr

@@ -84,7 +84,11 @@ def _split_params(context: click.Context, option: click.Parameter, value: Any) -
         if not item.partition("=")[0].strip() or "=" not in item:
             context.fail(f"`--params` has the part `{item}`: give key=value, and commas between, as in a=1,b=[2,3].")
     keys_and_values = (item.partition("=")[::2] for item in items)
-    return OmegaConf.to_container(OmegaConf.from_dotlist([f"{key.strip()}={given}" for key, given in keys_and_values]))
+    try:
+        given = OmegaConf.from_dotlist([f"{key.strip()}={given}" for key, given in keys_and_values])
+    except YAMLError:
+        context.fail(f"`--params={value}` cannot be read: close every bracket and quotation mark.")
+    return OmegaConf.to_container(given)
 
 
 def _split_outside_brackets(text: str) -> list[str]:
