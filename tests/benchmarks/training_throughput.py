@@ -3,9 +3,10 @@
 Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.training_throughput [blocks]`. For
 each stage of the configuration, our loop (latents and caption states computed beforehand) and a loop that works as
 diffusers' `train_text_to_image` example does (pictures decoded, encoded by the autoencoder and captions by the text
-encoder at every step) train the same UNet on the same glyphs in batches of the same size. They take turns in short
-blocks, with a measurement of the matrix product between, so that whatever else the machine does befalls all alike.
-On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
+encoder at every step) train the same UNet on the same glyphs in batches of the same size. The example has a process of
+its own, as its users run it, so that it has nothing of ours: not our threads, nor the memory that we keep. They take
+turns in short blocks, with a measurement of the matrix product between, so that whatever else the machine does befalls
+all alike. On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
@@ -202,37 +206,70 @@ def measure(name, unet, loss, store, settings, turns) -> None:
         print(f"{name}: diffusers' example loop {theirs:.1f} images/s; ratio {median(ratios[1:]):.2f}", flush=True)
 
 
-def default_stages(blocks: int, device: torch.device) -> None:
-    """The stages of the project's configuration, against the example's loop."""
-    root = Path.cwd()
-    bootstrap_project(root)
-    with KedroSession.create(root) as session:
-        catalog = session.load_context().catalog
-        load = catalog.load
-        captions, glyphs, vae, schedule = load("captions"), load("glyphs"), load("vae"), load("params:schedule")
-        kept = glyphs[glyphs["glyph_id"].isin(load("selected_glyphs")["glyph_id"])]
-        states, rows = load("caption_states")["states"], caption_rows(kept, captions)
-        text = load_text_encoder(load("params:text_encoder"))
-        loss = DiffusionLoss(schedule, load("params:diffusion_loss"))
-        images = decode_images(kept)
-        stages = {name: stage for name, stage in load("parameters")["stages"].items() if stage}
-        size = vae.config.sample_size // vaes.factor(vae)
-        unet = text_unet(load("params:unet"), vae.config.latent_channels, size, states.shape[-1])
-        for name in stages:
-            stage, latents = load(f"params:stages.{name}"), load(f"{name}.latents")
-            settings = stage.training.model_copy(
-                update={"steps": blocks * _BLOCK, "report_every": _BLOCK, "sheet_every": 0, "checkpoint_every": 10**6}
-            )
-            unet, twin = (continue_unet(unet, latents["mean"].shape[-1], stage.grow) for _ in range(2))
-            pictures = Pictures(images, captions["text"].tolist(), rows, text.tokenizer, stage.resolution)
-            example = example_loop(
-                twin, load("vae"), text.model, training_schedule(schedule), pictures, stage.training, device
-            )
-            store = LatentStore(latents, states, np.where(rows >= 0, rows + 1, -1), load("params:caption_dropout").rate)
-            turns = Turns(
-                device, lambda example=example, batch=settings.batch_size: examples_rate(example, batch, device)
-            )
-            measure(name, unet, loss, store, settings, turns)
+class Project:
+    """What the project's newest run left to train UNets on.
+
+    Args:
+        catalog: Of the project.
+    """
+
+    def __init__(self, catalog):
+        self.load = load = catalog.load
+        self.captions, self.vae, self.schedule = load("captions"), load("vae"), load("params:schedule")
+        glyphs = load("glyphs")
+        self.glyphs = glyphs[glyphs["glyph_id"].isin(load("selected_glyphs")["glyph_id"])]
+        self.rows, self.states = caption_rows(self.glyphs, self.captions), load("caption_states")["states"]
+        self.stages = {name: load(f"params:stages.{name}") for name, stage in load("params:stages").items() if stage}
+
+    def unets(self):
+        """Each stage's name and settings, with the UNet that it starts from, untrained."""
+        size = self.vae.config.sample_size // vaes.factor(self.vae)
+        unet = text_unet(self.load("params:unet"), self.vae.config.latent_channels, size, self.states.shape[-1])
+        for name, stage in self.stages.items():
+            unet = continue_unet(unet, stage.resolution // vaes.factor(self.vae), stage.grow)
+            yield name, stage, unet
+
+
+@contextmanager
+def project() -> Iterator[Project]:
+    """The project in the working directory."""
+    bootstrap_project(Path.cwd())
+    with KedroSession.create(Path.cwd()) as session:
+        yield Project(session.load_context().catalog)
+
+
+def run_example(line: Connection, stage: str, device: torch.device) -> None:
+    """Train by the example's loop; for each message on `line`, a block of steps, answered by its images per second."""
+    with project() as found:
+        settings, unet = next((settings, unet) for name, settings, unet in found.unets() if name == stage)
+        text = load_text_encoder(found.load("params:text_encoder"))
+        images = decode_images(found.glyphs)
+        texts = found.captions["text"].tolist()
+        pictures = Pictures(images, texts, found.rows, text.tokenizer, settings.resolution)
+        schedule = training_schedule(found.schedule)
+        example = example_loop(unet, found.vae, text.model, schedule, pictures, settings.training, device)
+        while line.recv():
+            line.send(examples_rate(example, settings.training.batch_size, device))
+
+
+@contextmanager
+def example_process(stage: str, device: torch.device) -> Iterator[Callable[[], float]]:
+    """A function that lets the example train `stage` for a block of steps and returns its images per second."""
+    context = get_context("spawn")
+    line, far_end = context.Pipe()
+    process = context.Process(target=run_example, args=(far_end, stage, device))
+    process.start()
+
+    def turn() -> float:
+        line.send(True)
+        return line.recv()
+
+    try:
+        turn()
+        yield turn
+    finally:
+        line.send(False)
+        process.join()
 
 
 def examples_rate(example: Iterator[None], batch: int, device: torch.device) -> float:
@@ -243,6 +280,21 @@ def examples_rate(example: Iterator[None], batch: int, device: torch.device) -> 
         next(example)
     synchronize(device)
     return _BLOCK * batch / (time.perf_counter() - began)
+
+
+def default_stages(blocks: int, device: torch.device) -> None:
+    """The stages of the project's configuration, against the example's loop."""
+    with project() as found:
+        loss = DiffusionLoss(found.schedule, found.load("params:diffusion_loss"))
+        rows = np.where(found.rows >= 0, found.rows + 1, -1)
+        for name, stage, unet in found.unets():
+            settings = stage.training.model_copy(
+                update={"steps": blocks * _BLOCK, "report_every": _BLOCK, "sheet_every": 0, "checkpoint_every": 10**6}
+            )
+            rate = found.load("params:caption_dropout").rate
+            store = LatentStore(found.load(f"{name}.latents"), found.states, rows, rate)
+            with example_process(name, device) as turn:
+                measure(name, unet, loss, store, settings, Turns(device, turn))
 
 
 def large_unets(device: torch.device) -> None:

@@ -41,8 +41,8 @@ class LPIPSSettings(Settings):
 class VAELossSettings(Settings):
     """Weights of the loss terms; a term of weight 0 is not computed, except for the errors of pixels and latents."""
 
-    mse: float = Field(1.0, ge=0)
-    l1: float = Field(0.0, ge=0)
+    mse: float = Field(1.0, ge=0, description="Of the squared errors of the pixels.")
+    l1: float = Field(0.0, ge=0, description="Of their absolute errors.")
     kl: float = Field(1e-4, ge=0, description="Of the Kullback-Leibler divergence per latent value.")
     perceptual: float = Field(0.0, ge=0, description="Of the distance in the CLIP model's vision tower.")
     lpips: LPIPSSettings = LPIPSSettings()
@@ -146,10 +146,8 @@ class VAELoss:
     def _reconstruction(
         self, decoded: torch.Tensor, pixels: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        terms = {
-            "mse": F.mse_loss(decoded, pixels, reduction="none").mean(dim=(1, 2, 3)),
-            "l1": F.l1_loss(decoded, pixels, reduction="none").mean(dim=(1, 2, 3)),
-        }
+        error = pixel_error(decoded, pixels)
+        terms = {"mse": error.square().mean(dim=(1, 2, 3)), "l1": error.abs().mean(dim=(1, 2, 3))}
         total = self.settings.mse * terms["mse"] + self.settings.l1 * terms["l1"]
         for name, (weight, distance) in self.distances.items():
             terms[name] = distance.to(pixels.device)(decoded, pixels)
@@ -168,6 +166,16 @@ class VAELoss:
             weight = weight * adversarial.adaptive_weight(reconstruction, fooled.mean(), last_layer)
         terms = {"adversarial": fooled, "discriminator": told_apart, "adversarial_weight": weight}
         return weight * fooled.mean() + told_apart.mean(), terms
+
+
+def pixel_error(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """How far `decoded` is from `pixels`, both `[B, C, H, W]`; what lies beyond black or white where they are is none.
+
+    A picture is clamped to [-1, 1] when it is drawn. A decoder that may overshoot draws clean paper and full ink from
+    latents that are a little wrong, as a UNet's are.
+    """
+    error = decoded - pixels
+    return error.masked_fill((pixels.abs() == 1) & (error * pixels > 0), 0)
 
 
 def begun(settings: VAELossSettings) -> VAELossSettings:
