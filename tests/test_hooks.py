@@ -83,6 +83,18 @@ def test_nodes_in_threads_report_to_the_same_run(kedro_run, mlflow_store):
     assert only_run(mlflow_store).data.metrics["small/loss"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "name", "why"),
+    [("drawing", "glyphs", "does not read but makes it"), ("drawing", "large.report", "does not read: leave it out")],
+)
+def test_a_version_of_what_is_not_read_is_refused(kedro_run, mlflow_store, pipeline, name, why):
+    result = kedro_run(f"--pipeline={pipeline}", f"--load-versions={name}:2020-01-01T00.00.00.000Z")
+    assert result.exit_code != 0
+    assert f"`--load-versions` names a version of `{name}`, which this run {why}" in result.output
+    experiment = mlflow.get_experiment_by_name("kanji-diffusion").experiment_id
+    assert mlflow_store.search_runs([experiment]) == []
+
+
 def test_only_missing_outputs_are_made(kedro_run, toy_project):
     assert kedro_run("--pipeline=drawing").exit_code == 0
     assert kedro_run("--only-missing-outputs").exit_code == 0

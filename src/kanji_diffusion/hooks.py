@@ -124,6 +124,7 @@ class ProjectHooks:
         """Check and pin what the run reads; then, once kedro-mlflow has opened a run, describe it there."""
         self._catalog, self._run_id = catalog, None
         names = "+".join(run_params["pipeline_names"] or ["__default__"])
+        _refuse_unread_versions(run_params["load_versions"] or {}, pipeline)
         versions = {name: _pin(name, catalog) for name in sorted(pipeline.inputs()) if not is_parameter(name)}
         context = current_context()
         assert context is not None
@@ -220,6 +221,15 @@ def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], models: 
 def _listing(prefix: str, known: Mapping[str, Any]) -> str:
     where = f"`{prefix[:-1]}` has" if prefix else "there are"
     return f"{where} {', '.join(map(str, known)) or 'none'}"
+
+
+def _refuse_unread_versions(versions: Mapping[str, str], pipeline: Pipeline) -> None:
+    if unread := sorted(set(versions) - pipeline.inputs()):
+        makes = " but makes it" if unread[0] in pipeline.all_outputs() else ""
+        raise KanjiDiffusionError(
+            f"`--load-versions` names a version of `{unread[0]}`, which this run does not read{makes}: leave it out, "
+            "or choose pipelines that read it."
+        )
 
 
 def _pin(name: str, catalog: CatalogProtocol) -> str | None:

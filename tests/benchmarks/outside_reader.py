@@ -1,6 +1,6 @@
 """How many samples does an OCR engine read that never saw our glyphs, against what it reads of real ones?
 
-Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.outside_reader`.
+Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.outside_reader [--env E]`.
 PP-OCRv4, from the package rapidocr-onnxruntime, reads the newest `samples`, and the first view of the glyphs that the
 UNet was trained on. Prints the shares that it reads by style, their ratio, and the misses; beside them the share that
 the project's recogniser reads, by which the samples were judged in `sample_scores`.
@@ -8,6 +8,7 @@ the project's recogniser reads, by which the samples were judged in `sample_scor
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,11 @@ def read_outside(images: np.ndarray) -> list[str]:
     return texts
 
 
-def main() -> None:
+def main(env: str | None) -> None:
     """Read, and print."""
     root = Path.cwd()
     bootstrap_project(root)
-    with KedroSession.create(root) as session:
+    with KedroSession.create(root, env=env) as session:
         catalog = session.load_context().catalog
         samples, scores = catalog.load("samples"), catalog.load("sample_scores")
         glyphs, chosen = catalog.load("glyphs"), catalog.load("selected_glyphs")["glyph_id"]
@@ -64,4 +65,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--env")
+    main(parser.parse_args().env)

@@ -11,12 +11,14 @@ engine read (see outside_reader.py): the mean over the seeds, and every seed's.
 from __future__ import annotations
 
 import argparse
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from tests.benchmarks.outside_reader import read_outside
@@ -40,7 +42,8 @@ class Recipe:
     """What differs from the default.
 
     `stages` are positions among the configured ones; with `grown` the UNet has its outer level from the start, and with
-    `even` all styles are read alike.
+    `even` all styles are read alike. `noise` channels are added to the latents that hold nothing, as an autoencoder
+    leaves them that has more than it needs.
     """
 
     unet: dict[str, Any] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class Recipe:
     stages: tuple[int, ...] = (0,)
     grown: bool = False
     even: bool = False
+    noise: int = 0
 
 
 RECIPES = {
@@ -70,6 +74,7 @@ RECIPES = {
     "twice the rate": Recipe(rate=2.0),
     "no average": Recipe(training={"ema_decay": 0.0}),
     "all styles alike": Recipe(even=True),
+    "two channels of noise": Recipe(noise=2),
     "32 to 64": Recipe(stages=(0, 1)),
     "32 to 64, not grown": Recipe(stages=(0, 1), stage={"grow": False}),
     "64 alone": Recipe(stages=(1,), grown=True),
@@ -104,7 +109,7 @@ class Bench:
             return continue_unet(start, mean.shape[-1], self.stages[stage].model_copy(update=recipe.stage).grow)
         settings = UNetSettings(**self.catalog.load("params:unet").model_dump() | recipe.unet)
         torch.manual_seed(seed)
-        unet = text_unet(settings, mean.shape[1], mean.shape[-1], self.states.shape[-1])
+        unet = text_unet(settings, mean.shape[1] + recipe.noise, mean.shape[-1], self.states.shape[-1])
         return continue_unet(unet, mean.shape[-1], grow=True) if recipe.grown else unet
 
     def operations(self, recipe: Recipe) -> float:
@@ -112,9 +117,13 @@ class Bench:
         unet, total = None, 0.0
         for stage, share in self.shares(recipe):
             unet = self.unet(recipe, stage, 0, unet)
-            shape = self.latents[stage][0].shape[1:]
+            size = self.latents[stage][0].shape[-1]
+            latents, states = (
+                torch.zeros(1, unet.config.in_channels, size, size),
+                torch.from_numpy(self.states[:1].copy()),
+            )
             with FlopCounterMode(display=False) as counted:
-                unet(torch.zeros(1, *shape), 1, torch.from_numpy(self.states[:1].copy())).sample.sum().backward()
+                unet(latents, 1, states).sample.sum().backward()
             total += share * counted.get_total_flops()
         return total
 
@@ -138,7 +147,10 @@ class Bench:
                 | {"learning_rate": stage.training.learning_rate * recipe.rate}
                 | recipe.training
             )
-            mean, std = self.latents[number]
+            mean, std = (
+                np.concatenate([part, np.full_like(part[:, :1], value).repeat(recipe.noise, axis=1)], axis=1)
+                for part, value in zip(self.latents[number], (0, 1), strict=True)
+            )
             repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(self.styles)
             store = LatentStore({"mean": mean, "std": std}, self.states, self.rows, self.dropout, repeats)
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
@@ -152,7 +164,7 @@ class Bench:
         chosen = long[long["character"].isin(long["character"].unique()[::2])]
         pictures = sample(
             unet,
-            self.vae,
+            widened(self.vae, unet.config.in_channels),
             training_schedule(schedule),
             torch.from_numpy(self.states[chosen.index.to_numpy() + 1]),
             torch.from_numpy(self.states[0].copy()),
@@ -162,6 +174,16 @@ class Bench:
         wanted = chosen["character"].tolist()
         outside = np.mean([text == want for text, want in zip(read_outside(pictures), wanted, strict=True)])
         return float(read(self.recogniser, pictures).correct(wanted).mean()), float(outside)
+
+
+def widened(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
+    """`vae` with a decoder that takes latents of as many `channels` and looks at its own alone."""
+    vae, own = deepcopy(vae), vae.post_quant_conv
+    vae.post_quant_conv = torch.nn.Conv2d(channels, own.out_channels, 1)
+    with torch.no_grad():
+        vae.post_quant_conv.weight.zero_()[:, : own.in_channels] = own.weight
+        vae.post_quant_conv.bias.copy_(own.bias)
+    return vae
 
 
 def main() -> None:
