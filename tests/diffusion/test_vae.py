@@ -62,6 +62,26 @@ def test_stock_diffusers_decodes_what_we_decode(vae, pictures, tmp_path):
     assert np.array_equal(np.stack([np.asarray(picture) for picture in drawn]), ours)
 
 
+def test_latent_channels_that_hold_nothing_are_left_out(pictures, tmp_path):
+    vae = vaes.autoencoder(vaes.VAESettings(channels=(8, 16), groups=8, latent_channels=4), 32).eval()
+    with torch.no_grad():
+        vae.quant_conv.weight[[0, 2]] *= 20
+        for rows in ([1, 3], [5, 7]):
+            vae.quant_conv.weight[rows] *= 1e-3
+            vae.quant_conv.bias[rows] = 0
+        vae.post_quant_conv.bias.zero_()
+    mean, std = vaes.encode(vae, pictures)
+    left = vaes.without_empty_channels(vae, pictures)
+    left.save_pretrained(tmp_path)
+    left = AutoencoderKL.from_pretrained(tmp_path).eval()
+    assert left.config.latent_channels == 2
+    for ours, theirs in zip(vaes.encode(left, pictures), (mean, std), strict=True):
+        np.testing.assert_allclose(ours, theirs[:, [0, 2]], rtol=1e-3, atol=1e-4)
+    drawn = vaes.decode(left, torch.as_tensor(mean[:, [0, 2]]))
+    assert np.abs(drawn.astype(int) - vaes.decode(vae, torch.as_tensor(mean))).max() <= 1
+    assert vaes.without_empty_channels(left, pictures) is left
+
+
 @pytest.mark.parametrize(("channels", "covers"), [((8, 16, 16), 4), ((8, 8, 16, 16), 8)])
 def test_configuration_says_how_many_pixels_a_latent_covers(pictures, channels, covers):
     vae = vaes.autoencoder(vaes.VAESettings(channels=channels, groups=8, latent_channels=3), 32).eval()

@@ -15,6 +15,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
+from kanji_diffusion.diffusion.adversarial import AdversarialVAE
 from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, begun, trainable
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.render import decode_images
@@ -44,8 +45,9 @@ def train_vae(
 ) -> AutoencoderKL:
     """The autoencoder, trained on crops or pretrained, with its latent statistics folded in.
 
-    After the crops its decoder is trained on whole pictures: they hold more paper, and the group normalisation of an
-    autoencoder that has seen crops alone leaves that paper grey.
+    One that is trained here keeps only the latent channels that hold something. After the crops its decoder is trained
+    on whole pictures: they hold more paper, and the group normalisation of an autoencoder that has seen crops alone
+    leaves that paper grey.
     """
     images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
     pretrained = settings.source != vaes.TRAINED
@@ -61,6 +63,12 @@ def train_vae(
 
     if settings.fine_tune or not pretrained:
         train_on(crop, loss, training, "vae")
+        if not pretrained:
+            vae = vaes.without_empty_channels(vae, images)
+            if isinstance(module, AdversarialVAE):
+                module.vae = vae
+            else:
+                module = vae
         if finish:
             with vaes.frozen_encoder(vae):
                 train_on(size, begun(loss), finish, "vae_decoder")
