@@ -155,7 +155,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, batch_size: int = 64) -> n
 def without_empty_channels(vae: AutoencoderKL, images: np.ndarray) -> AutoencoderKL:
     """`vae` with the latent channels alone that tell something of a picture; itself if all do.
 
-    A divergence that outweighs what a channel tells turns it into noise ("posterior collapse", Bowman et al., 2016), and
+    Divergence that outweighs what a channel tells turns it into noise ("posterior collapse", Bowman et al., 2016), and
     beside channels of pure noise a UNet learns slower. What is left gives the same latents and, but for a bias in the
     outermost positions, the same pictures.
 
