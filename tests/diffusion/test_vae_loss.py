@@ -14,7 +14,15 @@ from torchvision.models import vgg16
 from kanji_diffusion.diffusion import adversarial
 from kanji_diffusion.diffusion.perceptual import LPIPS, ClipDistance
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder, to_model_range
-from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, pixel_error, trainable
+from kanji_diffusion.diffusion.vae_loss import (
+    CropStore,
+    FinishSettings,
+    VAELoss,
+    VAELossSettings,
+    finishing,
+    free_beyond_range,
+    trainable,
+)
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.randomness import SampleRandom
@@ -96,18 +104,23 @@ def test_errors_and_divergence_are_the_written_ones(pictures):
     output = VAELoss(VAELossSettings(mse=2.0, l1=3.0, kl=0.5), 4)(vae, batch, random)
     moments = vae.encode(batch["pixels"]).latent_dist
     decoded = vae.decode(moments.mean + moments.std * random.normal("posterior", 4, 8, 8)).sample
-    difference = pixel_error(decoded, batch["pixels"])
+    difference = decoded - batch["pixels"]
     divergence = moments.kl() / moments.mean[0].numel()
     expected = 2 * difference.square().mean() + 3 * difference.abs().mean() + 0.5 * divergence.mean()
     torch.testing.assert_close(output.loss, expected)
     torch.testing.assert_close(output.terms["kl"], divergence)
 
 
-def test_what_lies_beyond_black_or_white_is_no_error():
+def test_what_lies_beyond_black_or_white_is_free_where_overshoot_is_allowed(pictures):
     pixels = torch.tensor([1.0, 1, 1, -1, -1, -1, 0.5, -0.5]).reshape(1, 1, 2, 4)
     decoded = torch.tensor([1.5, 0.5, -1.5, -1.5, -0.5, 1.5, 1.5, -1.5]).reshape(1, 1, 2, 4)
     expected = torch.tensor([0.0, -0.5, -2.5, 0, 0.5, 2.5, 1, -1]).reshape(1, 1, 2, 4)
-    assert torch.equal(pixel_error(decoded, pixels), expected)
+    assert torch.equal(free_beyond_range(decoded, pixels), expected)
+    vae, (batch, random) = small_vae(), one_batch(pictures)
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 3
+    strict, free = (VAELoss(VAELossSettings(overshoot=each), 4)(vae, batch, random).terms["mse"] for each in (0, 1))
+    assert (free < 0.5 * strict).all()
 
 
 def test_the_perceptual_term_teaches_the_whole_autoencoder_and_leaves_the_tower_alone(pictures, tower):
@@ -281,7 +294,7 @@ def test_the_adaptive_weight_makes_both_gradients_equal_at_the_last_layer(pictur
     layer = module.vae.decoder.conv_out.weight
     moments = module.vae.encode(batch["pixels"]).latent_dist
     decoded = module.vae.decode(moments.mean + moments.std * random.normal("posterior", 4, 8, 8)).sample
-    error = pixel_error(decoded, batch["pixels"]).square().mean()
+    error = F.mse_loss(decoded, batch["pixels"])
     fooled = -adversarial.judge_frozen(module.discriminator, decoded).mean()
     wanted, given = (torch.autograd.grad(each, layer, retain_graph=True)[0] for each in (error, fooled))
     torch.testing.assert_close(output.terms["adversarial_weight"] * given.norm(), wanted.norm(), rtol=0.05, atol=0)
@@ -306,6 +319,13 @@ def test_the_discriminator_waits_for_its_step(pictures):
         for name, value in module.discriminator.state_dict().items()
         if "weight" in name
     )
+
+
+def test_finishing_has_its_own_weight_of_absolute_errors_and_its_discriminator_from_the_first_step():
+    settings = VAELossSettings(l1=0.1, kl=0.5, adversarial=ADVERSARIAL | {"start": 7})
+    finish = FinishSettings(steps=1, batch_size=4, learning_rate=1e-3, l1=0.3)
+    expected = VAELossSettings(l1=0.3, overshoot=True, kl=0.5, adversarial=ADVERSARIAL | {"start": 0})
+    assert finishing(settings, finish) == expected
 
 
 def test_every_term_has_its_curve(pictures, tower, lpips_files):

@@ -17,7 +17,7 @@ from kanji_diffusion.datasets import ImageSheetDataset, ModelFolderDataset, Repo
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.gate import GateSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.diffusion.vae_loss import VAELossSettings
+from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.pipelines.train_vae import create_pipeline, nodes
 from kanji_diffusion.scoring.clip import ClipSettings, build_scorer
@@ -72,6 +72,7 @@ def test_the_gate_stops_an_autoencoder_that_was_trained_for_ten_steps(run, tmp_p
     assert not (tmp_path / "gate.json").exists()
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["stroke_overlap"] < 0.95
+    assert 1 <= report["latent_channels"] <= 4
     assert set(report["style"]) == {"gothic", "mincho", "handwritten"}
     assert {"1 to 4", "5 to 8"} <= set(report["stroke_count"])
     assert np.asarray(Image.open(tmp_path / "sheet.png")).std() > 0
@@ -84,9 +85,16 @@ def test_what_passes_the_gate_is_named_by_its_fingerprint(run, tmp_path):
     assert gate["thresholds"]["stroke_overlap"] == 0
 
 
+@pytest.mark.parametrize(("kl", "kept"), [(0.0, {4, 5, 6}), (1.0, {1, 2, 3})])
+def test_latent_channels_that_a_strong_divergence_empties_are_left_out(run, kl, kept):
+    passing = {"stroke_overlap": 0, "holes_agree": 0, "reading_loss": 1}
+    vae = run(model={"latent_channels": 6}, loss={"kl": kl}, **passing).load("vae")
+    assert vae.config.latent_channels in kept
+
+
 def test_the_decoder_is_finished_on_whole_glyphs(run, glyphs, tmp_path):  # noqa: F811
     passing = {"stroke_overlap": 0, "holes_agree": 0, "reading_loss": 1}
-    finish = TrainingSettings(steps=30, batch_size=8, learning_rate=0.003, device="cpu")
+    finish = FinishSettings(steps=30, batch_size=8, learning_rate=0.003, device="cpu")
     plain = run(**passing).load("vae")
     shutil.move(tmp_path, tmp_path.with_name("plain"))
     finished = run(**passing, finish=finish).load("vae")
@@ -103,7 +111,7 @@ def test_the_decoder_is_finished_on_whole_glyphs(run, glyphs, tmp_path):  # noqa
 
 def test_all_terms_of_the_loss_can_be_configured(run):
     terms = {"l1": 1.0, "perceptual": 0.1, "adversarial": {"weight": 0.1, "start": 5, "channels": 8}}
-    finish = TrainingSettings(steps=1, batch_size=8, learning_rate=0.003, device="cpu")
+    finish = FinishSettings(steps=1, batch_size=8, learning_rate=0.003, device="cpu")
     with pytest.raises(KanjiDiffusionError, match="did not pass its gate"):
         run(loss=terms, finish=finish)
 

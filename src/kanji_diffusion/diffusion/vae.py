@@ -17,7 +17,7 @@ from kanji_diffusion.settings_model import Settings
 
 TRAINED = "trained"
 # Nats in a latent value, below which a channel counts as empty.
-_EMPTY = 0.1
+_EMPTY = 0.2
 _REMEDY = (
     "set `vae.model.source` to trained, to a hub name that this machine can reach, or to a folder that holds an "
     "AutoencoderKL in safetensors"

@@ -20,7 +20,7 @@ from kanji_diffusion.diffusion.vae import factor, vae_input
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.checkpoint import fingerprint
-from kanji_diffusion.training.loop import Batch, LossOutput
+from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings
 from kanji_diffusion.training.randomness import SampleRandom
 
 
@@ -43,10 +43,20 @@ class VAELossSettings(Settings):
 
     mse: float = Field(1.0, ge=0, description="Of the squared errors of the pixels.")
     l1: float = Field(0.0, ge=0, description="Of their absolute errors.")
+    overshoot: bool = Field(
+        False, description="Let what lies beyond black or white, where a picture is clamped, be free."
+    )
     kl: float = Field(1e-4, ge=0, description="Of the Kullback-Leibler divergence per latent value.")
     perceptual: float = Field(0.0, ge=0, description="Of the distance in the CLIP model's vision tower.")
     lpips: LPIPSSettings = LPIPSSettings()
     adversarial: AdversarialSettings = AdversarialSettings()
+
+
+class FinishSettings(TrainingSettings):
+    """How the decoder is finished."""
+
+    l1: float = Field(0.0, ge=0, description="Weight of the pixels' absolute errors, in place of that of the crops.")
+    overshoot: bool = Field(True, description="As in the loss of the crops, in its place.")
 
 
 class CropStore:
@@ -146,7 +156,7 @@ class VAELoss:
     def _reconstruction(
         self, decoded: torch.Tensor, pixels: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        error = pixel_error(decoded, pixels)
+        error = free_beyond_range(decoded, pixels) if self.settings.overshoot else decoded - pixels
         terms = {"mse": error.square().mean(dim=(1, 2, 3)), "l1": error.abs().mean(dim=(1, 2, 3))}
         total = self.settings.mse * terms["mse"] + self.settings.l1 * terms["l1"]
         for name, (weight, distance) in self.distances.items():
@@ -168,8 +178,8 @@ class VAELoss:
         return weight * fooled.mean() + told_apart.mean(), terms
 
 
-def pixel_error(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """How far `decoded` is from `pixels`, both `[B, C, H, W]`; what lies beyond black or white where they are is none.
+def free_beyond_range(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """How far `decoded` is from `pixels`, both `[B, C, H, W]`, where what lies beyond black or white is no error.
 
     A picture is clamped to [-1, 1] when it is drawn. A decoder that may overshoot draws clean paper and full ink from
     latents that are a little wrong, as a UNet's are.
@@ -178,9 +188,10 @@ def pixel_error(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     return error.masked_fill((pixels.abs() == 1) & (error * pixels > 0), 0)
 
 
-def begun(settings: VAELossSettings) -> VAELossSettings:
-    """The same terms, with a discriminator that takes part from the first step."""
-    return settings.model_copy(update={"adversarial": settings.adversarial.model_copy(update={"start": 0})})
+def finishing(settings: VAELossSettings, finish: FinishSettings) -> VAELossSettings:
+    """The terms for the decoder's last steps; a discriminator takes part from the first."""
+    adversarial = settings.adversarial.model_copy(update={"start": 0})
+    return settings.model_copy(update={"adversarial": adversarial, "l1": finish.l1, "overshoot": finish.overshoot})
 
 
 def trainable(vae: AutoencoderKL, settings: VAELossSettings, size: int, crop: int) -> nn.Module:

@@ -16,7 +16,7 @@ from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.adversarial import AdversarialVAE
-from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, begun, trainable
+from kanji_diffusion.diffusion.vae_loss import CropStore, FinishSettings, VAELoss, VAELossSettings, finishing, trainable
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
@@ -37,7 +37,7 @@ def train_vae(
     settings: vaes.VAESettings,
     loss: VAELossSettings,
     training: TrainingSettings,
-    finish: TrainingSettings | None,
+    finish: FinishSettings | None,
     crop: int,
     cluster: ClusterSettings,
     tracker: Tracker,
@@ -71,7 +71,7 @@ def train_vae(
                 module = vae
         if finish:
             with vaes.frozen_encoder(vae):
-                train_on(size, begun(loss), finish, "vae_decoder")
+                train_on(size, finishing(loss, finish), finish, "vae_decoder")
     mean, std = vaes.encode(vae.to(choose_device(training.device)), images)
     vaes.fold_latent_statistics(vae.cpu(), mean, std)
     return vae
@@ -93,7 +93,11 @@ def measure_reconstructions(
         read=read(recogniser, decoded).correct(intended),
         original_read=read(recogniser, originals).correct(intended),
     )
-    report = {"vae": tensors_fingerprint(vae.state_dict()), **gates.reconstruction_report(measured)}
+    report = {
+        "vae": tensors_fingerprint(vae.state_dict()),
+        "latent_channels": vae.config.latent_channels,
+        **gates.reconstruction_report(measured),
+    }
     worst = np.argsort(overlap)[:_WORST]
     pairs = np.stack([originals[worst], decoded[worst]], axis=1).reshape(-1, *originals.shape[1:])
     return report, sheet(pairs, columns=16)
