@@ -100,7 +100,7 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, version: str,
     faces = usable_faces(faces)
     faces = faces[~faces["held_out"]]
     recipe = {name: parameters[name] for name in ("vae", "unet", "stages", "schedule", "style_repeats")}
-    recipe["vae"] = {name: recipe["vae"][name] for name in ("model", "loss", "training")}
+    recipe["vae"] = {name: recipe["vae"][name] for name in ("model", "loss", "training", "finish")}
     rows = []
     for name, meaning in FIGURES.items():
         group, figure = name.split(".")
