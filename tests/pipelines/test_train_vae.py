@@ -85,11 +85,10 @@ def test_what_passes_the_gate_is_named_by_its_fingerprint(run, tmp_path):
     assert gate["thresholds"]["stroke_overlap"] == 0
 
 
-@pytest.mark.parametrize(("kl", "kept"), [(0.0, {4, 5, 6}), (1.0, {1, 2, 3})])
-def test_latent_channels_that_a_strong_divergence_empties_are_left_out(run, kl, kept):
+def test_latent_channels_that_a_strong_divergence_empties_are_left_out(run):
     passing = {"stroke_overlap": 0, "holes_agree": 0, "reading_loss": 1}
-    vae = run(model={"latent_channels": 6}, loss={"kl": kl}, **passing).load("vae")
-    assert vae.config.latent_channels in kept
+    vae = run(model={"latent_channels": 6}, loss={"kl": 1.0}, **passing).load("vae")
+    assert vae.config.latent_channels < 6
 
 
 def test_the_decoder_is_finished_on_whole_glyphs(run, glyphs, tmp_path):  # noqa: F811
