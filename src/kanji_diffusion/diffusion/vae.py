@@ -152,7 +152,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, batch_size: int = 64) -> n
 
 
 @torch.no_grad()
-def without_empty_channels(vae: AutoencoderKL, images: np.ndarray) -> AutoencoderKL:
+def without_empty_channels(vae: AutoencoderKL, mean: np.ndarray, std: np.ndarray) -> AutoencoderKL:
     """`vae` with the latent channels alone that tell something of a picture; itself if all do.
 
     Divergence that outweighs what a channel tells turns it into noise ("posterior collapse", Bowman et al., 2016), and
@@ -160,10 +160,10 @@ def without_empty_channels(vae: AutoencoderKL, images: np.ndarray) -> Autoencode
     outermost positions, the same pictures.
 
     Args:
-        vae: With 1x1 convolutions around its latents.
-        images: uint8 `[N, H, W]`, by which the channels are judged.
+        vae: On the CPU, with 1x1 convolutions around its latents.
+        mean: Latent means, `[N, C, h, w]`.
+        std: Latent standard deviations, `[N, C, h, w]`.
     """
-    mean, std = encode(vae, images)
     spread = mean.var(axis=(0, 2, 3)) + np.square(std).mean(axis=(0, 2, 3))
     told = 0.5 * np.log(spread) - np.log(std).mean(axis=(0, 2, 3))
     full = np.flatnonzero(told >= min(_EMPTY, told.max()))

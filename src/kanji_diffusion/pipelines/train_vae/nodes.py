@@ -51,6 +51,7 @@ def train_vae(
     """
     images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
     pretrained = settings.source != vaes.TRAINED
+    device = choose_device(training.device)
     torch.manual_seed(training.seed)
     size = images.shape[-1]
     vae = vaes.pretrained_autoencoder(settings.source) if pretrained else vaes.autoencoder(settings, size)
@@ -64,7 +65,8 @@ def train_vae(
     if settings.fine_tune or not pretrained:
         train_on(crop, loss, training, "vae")
         if not pretrained:
-            vae = vaes.without_empty_channels(vae, images)
+            latents = vaes.encode(vae.to(device), images)
+            vae = vaes.without_empty_channels(vae.cpu(), *latents)
             if isinstance(module, AdversarialVAE):
                 module.vae = vae
             else:
@@ -72,7 +74,7 @@ def train_vae(
         if finish:
             with vaes.frozen_encoder(vae):
                 train_on(size, finishing(loss, finish), finish, "vae_decoder")
-    mean, std = vaes.encode(vae.to(choose_device(training.device)), images)
+    mean, std = vaes.encode(vae.to(device), images)
     vaes.fold_latent_statistics(vae.cpu(), mean, std)
     return vae
 
