@@ -51,11 +51,12 @@ Development Group, CC BY-SA 3.0). Glyphs: {glyphs} pictures of these faces, whos
 
 Of {samples} samples, one of each kanji in each style, with the preset `{preset}`; in brackets the 95 % interval.
 
-| figure | value | real glyphs of faces held out |
+| figure | value | real glyphs |
 |---|---|---|
 {figures}
 
-The recogniser was trained on the same faces. What an OCR engine reads is in the project's README.
+The recogniser was trained on the same faces, and the real glyphs are of others, held out. The OCR engine never saw any
+of them, and its real glyphs are of the faces above.
 
 ## Files
 
@@ -64,7 +65,8 @@ The recogniser was trained on the same faces. What an OCR engine reads is in the
 {files}
 """
 FIGURES = {
-    "reading.top1": "read as the kanji asked for",
+    "reading.top1": "read as the kanji asked for, by the recogniser",
+    "reading.outside": "and by an OCR engine",
     "style.agreement": "drawn in the style asked for",
     "strokes.holes_agree": "as many holes as a training glyph",
     "copies.rate": "copies of a training glyph",

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
 from PIL import Image
-from tests.benchmarks.outside_reader import read_outside
 
 from kanji_diffusion.diffusion.lineage import read_picture
+from kanji_diffusion.scoring.outside import read_outside
 
 MADE = {
     "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet",

@@ -11,28 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from PIL import Image
-from rapidocr_onnxruntime import RapidOCR
 
 from kanji_diffusion.glyphs.render import decode_images
-
-_GLYPH, _PAGE = 44, (64, 56)
-
-
-def read_outside(images: np.ndarray) -> list[str]:
-    """The text that the engine reads on each of `images`, uint8 [N, H, W], dark on white; "" for none."""
-    engine, texts = RapidOCR(), []
-    for image in images:
-        page = Image.new("L", _PAGE, 255)
-        glyph = Image.fromarray(image).resize((_GLYPH, _GLYPH), Image.Resampling.LANCZOS)
-        page.paste(glyph, ((_PAGE[0] - _GLYPH) // 2, (_PAGE[1] - _GLYPH) // 2))
-        found, _ = engine(np.asarray(page.convert("RGB")), use_det=False, use_cls=False, use_rec=True)
-        texts.append(found[0][0] if found else "")
-    return texts
+from kanji_diffusion.scoring.outside import read_outside
 
 
 def main(env: str | None) -> None:

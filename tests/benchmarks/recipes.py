@@ -5,7 +5,7 @@ Run after `make run`, from the project's root:
 Each recipe trains a UNet from random weights for as many floating-point operations as the default needs for N images
 (10,560 by default) of its first stage or, where the second stage takes part, of both in the proportions of their steps.
 Printed are the shares of the samples, half of the characters in every style, that the project's recogniser and an OCR
-engine read (see outside_reader.py): the mean over the seeds, and every seed's.
+engine read: the mean over the seeds, and every seed's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import torch
 from diffusers import AutoencoderKL
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from tests.benchmarks.outside_reader import read_outside
 from torch.utils.flop_counter import FlopCounterMode
 
 from kanji_diffusion.diffusion import vae as vaes
@@ -32,6 +31,7 @@ from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.pipelines.train_unet.nodes import state_rows
+from kanji_diffusion.scoring.outside import read_outside
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.loop import train

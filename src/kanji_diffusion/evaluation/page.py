@@ -23,6 +23,7 @@ _PAIRS, _MISREAD, _INVENTIONS = 24, 48, 120
 _GROUP_COLUMNS = {
     "reading.top1": "read, top-1",
     "reading.top5": "top-5",
+    "reading.outside": "by OCR",
     "clip.score": "CLIP",
     "style.agreement": "style",
     "strokes.holes_agree": "holes",
@@ -75,7 +76,7 @@ def render_page(
         groups: What `metrics.group_figures` returned.
         samples: Judged samples.
         inventions: Judged pictures of meanings without a kanji.
-        grid: Reading scores by `sampler`, `steps` and `guidance_scale`.
+        grid: What is read by `sampler`, `steps` and `guidance_scale`.
 
     Returns:
         HTML that refers to nothing outside itself.

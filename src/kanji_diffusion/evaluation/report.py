@@ -61,21 +61,29 @@ def reading_plot(groups: pd.DataFrame) -> matplotlib.figure.Figure:
 
 
 def sampling_plot(grid: pd.DataFrame) -> matplotlib.figure.Figure:
-    """Reading score against guidance, a line for each sampler and number of steps.
+    """What is read against guidance, by the recogniser and, if there is one, by the OCR engine.
 
     Args:
-        grid: Rows with `sampler`, `steps`, `guidance_scale`, `top1`, `top1_low` and `top1_high`.
+        grid: Rows with `sampler`, `steps`, `guidance_scale`, and `top1` and `outside` with their bounds `_low` and
+            `_high`.
+
+    Returns:
+        A panel for each reader, with a line for each sampler and number of steps.
     """
-    figure = matplotlib.figure.Figure(figsize=(6, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for (name, steps), part in grid.groupby(["sampler", "steps"], sort=False):
-        part = part.sort_values("guidance_scale")
-        spread = np.abs(part[["top1_low", "top1_high"]].to_numpy().T - part["top1"].to_numpy())
-        axes.errorbar(
-            part["guidance_scale"], part["top1"], spread, marker="o", capsize=3, label=f"{name}, {steps} steps"
-        )
-    axes.set(ylim=(0, 1.02), xlabel="guidance scale", ylabel="read as asked for (top-1)")
-    axes.legend(loc="lower right")
+    readers = {"top1": "recogniser", "outside": "OCR engine"}
+    readers = {name: label for name, label in readers.items() if grid[name].notna().any()}
+    figure = matplotlib.figure.Figure(figsize=(9, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(readers), sharey=True, squeeze=False)[0]
+    for axes, (name, label) in zip(panels, readers.items(), strict=True):
+        for (solver, steps), part in grid.groupby(["sampler", "steps"], sort=False):
+            part = part.sort_values("guidance_scale")
+            spread = np.abs(part[[f"{name}_low", f"{name}_high"]].to_numpy().T - part[name].to_numpy())
+            axes.errorbar(
+                part["guidance_scale"], part[name], spread, marker="o", capsize=3, label=f"{solver}, {steps} steps"
+            )
+        axes.set(ylim=(0, 1.02), xlabel="guidance scale", title=label)
+    panels[0].set_ylabel("read as asked for")
+    panels[-1].legend(loc="lower right")
     return figure
 
 

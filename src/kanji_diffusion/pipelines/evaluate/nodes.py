@@ -27,6 +27,7 @@ from kanji_diffusion.evaluation.metrics import (
     group_figures,
     interval,
     nested_groups,
+    score_outside,
     score_readings,
 )
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
@@ -132,6 +133,12 @@ def judge_samples(
         100 * reading["top1_low"],
         100 * reading["top1_high"],
     )
+    if "outside" in reading:
+        logger.info(
+            "An OCR engine reads %.1f %% of the samples and %.1f %% of real glyphs of the same characters and styles.",
+            100 * reading["outside"],
+            100 * reading.get("outside_real", float("nan")),
+        )
     groups = group_figures(scores, settings.judges.seed)
     return scores, figures, groups, nested_groups(groups), reading_plot(groups), _sheet(scores, images)
 
@@ -239,7 +246,7 @@ def compare_sampling(
     sampling: SamplingSettings,
     cluster: ClusterSettings,
 ) -> tuple[pd.DataFrame, matplotlib.figure.Figure]:
-    """Reading scores by guidance, sampler and steps, on the same prompts and seeds."""
+    """What recogniser and OCR engine read by guidance, sampler and steps, on the same prompts and seeds."""
     grid = settings.grid
     long = captions[captions["form"] == "long"]
     styles = sorted(long["style"].unique())
@@ -256,10 +263,13 @@ def compare_sampling(
         options = {"sampler": name, "steps": steps, "guidance_scale": guidance}
         chosen = sampling.model_copy(update=options)
         pictures = _draw_in_blocks(model, prompts["text"].tolist(), seeds, chosen, cluster)
-        reading = score_readings(prompts["character"].tolist(), pictures, recogniser)
-        found = interval(reading["top1"].to_numpy(), prompts["character"], settings.judges.seed)
-        row = {"top1": found.value, "top1_low": found.low, "top1_high": found.high, "top5": reading["top5"].mean()}
-        rows.append(options | {"pictures": len(prompts)} | row)
+        wanted = prompts["character"].tolist()
+        reading = pd.concat([score_readings(wanted, pictures, recogniser), score_outside(wanted, pictures)], axis=1)
+        row: dict[str, Any] = options | {"pictures": len(prompts), "top5": reading["top5"].mean()}
+        for name in ("top1", "outside"):
+            found = interval(reading[name].to_numpy(dtype=float), wanted, settings.judges.seed)
+            row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        rows.append(row)
     table = pd.DataFrame(rows)
     return table, sampling_plot(table)
 
