@@ -43,7 +43,7 @@ class Recipe:
 
     `stages` are positions among the configured ones; with `grown` the UNet has its outer level from the start, and with
     `even` all styles are read alike. `noise` channels are added to the latents that hold nothing, as an autoencoder
-    leaves them that has more than it needs.
+    leaves them that has more than it needs. `whitened` text states are uncorrelated and all of deviation 1.
     """
 
     unet: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +56,7 @@ class Recipe:
     grown: bool = False
     even: bool = False
     noise: int = 0
+    whitened: bool = False
 
 
 RECIPES = {
@@ -68,6 +69,7 @@ RECIPES = {
     "zero terminal SNR": Recipe(schedule={"zero_terminal_snr": True}),
     "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
     "no pooled text": Recipe(unet={"global_text": False}),
+    "whitened text": Recipe(whitened=True),
     "half the batch": Recipe(training={"batch_size": 16}),
     "twice the batch": Recipe(training={"batch_size": 64}),
     "half the rate": Recipe(rate=0.5),
@@ -152,28 +154,39 @@ class Bench:
                 for part, value in zip(self.latents[number], (0, 1), strict=True)
             )
             repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(self.styles)
-            store = LatentStore({"mean": mean, "std": std}, self.states, self.rows, self.dropout, repeats)
+            states = whiten(self.states) if recipe.whitened else self.states
+            store = LatentStore({"mean": mean, "std": std}, states, self.rows, self.dropout, repeats)
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
             unet = train(self.unet(recipe, number, seed, unet), loss, store, training, name="recipe")
             seen += training.steps * batch
         assert unet is not None
-        return (*self.read(unet, schedule, seed), seen)
+        return (*self.read(unet, states, schedule, seed), seen)
 
-    def read(self, unet: torch.nn.Module, schedule: Any, seed: int) -> tuple[float, float]:
+    def read(self, unet: torch.nn.Module, states: np.ndarray, schedule: Any, seed: int) -> tuple[float, float]:
         long = self.captions[self.captions["form"] == "long"]
         chosen = long[long["character"].isin(long["character"].unique()[::2])]
         pictures = sample(
             unet,
             widened(self.vae, unet.config.in_channels),
             training_schedule(schedule),
-            torch.from_numpy(self.states[chosen.index.to_numpy() + 1]),
-            torch.from_numpy(self.states[0].copy()),
+            torch.from_numpy(states[chosen.index.to_numpy() + 1]),
+            torch.from_numpy(states[0].copy()),
             [1000 * seed + number for number in range(len(chosen))],
             self.catalog.load("params:sampling"),
         )
         wanted = chosen["character"].tolist()
         outside = np.mean([text == want for text, want in zip(read_outside(pictures), wanted, strict=True)])
         return float(read(self.recogniser, pictures).correct(wanted).mean()), float(outside)
+
+
+def whiten(states: np.ndarray) -> np.ndarray:
+    """Text states `[M, L, D]` by the symmetric map that makes those of the captions, from 1 on, uncorrelated."""
+    components = states[1:].reshape(-1, states.shape[-1]).astype(np.float64)
+    mean = components.mean(axis=0)
+    variances, directions = np.linalg.eigh(np.cov(components - mean, rowvar=False))
+    # Directions that hardly vary are the encoder's noise.
+    matrix = directions / np.sqrt(variances.clip(1e-4 * variances[-1])) @ directions.T
+    return ((states - mean) @ matrix).astype(np.float32)
 
 
 def widened(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
