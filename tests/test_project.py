@@ -202,12 +202,13 @@ def test_the_released_model_draws_before_anything_was_trained(project, kedro_run
     conf = project / "conf" / "fresh"
     conf.mkdir()
     (conf / "globals.yml").write_text("data: data/fresh\n")
-    done = kedro_run_here("--env=fresh", "--pipelines=generate", '--params=prompt=["mountain","river"],style=gothic')
+    asked = '--params=prompt=["forest","river","flower"],style=gothic'
+    done = kedro_run_here("--env=fresh", "--pipelines=generate", asked)
     assert done.exit_code == 0, done.stderr
     pictures = [read_picture(path) for path in sorted((project / "data/fresh").rglob("generated/*.png"))]
-    assert [lineage.word for _, lineage in pictures] == ["mountain", "river"]
+    assert [lineage.word for _, lineage in pictures] == ["forest", "river", "flower"]
     assert all(lineage.model_version is None for _, lineage in pictures)
-    assert read_outside(np.stack([pixels for pixels, _ in pictures])) == ["山", "川"]
+    assert read_outside(np.stack([pixels for pixels, _ in pictures])) == ["森", "川", "花"]
 
 
 def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro_run_here):
