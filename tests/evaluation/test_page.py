@@ -21,7 +21,7 @@ def html(judges, real_samples):
     shares = {f"{name}{end}": 0.5 for name in ("new", "components", "components_new") for end in ("", "_low", "_high")}
     report = {"invented": shares | {"samples": 1.0}, "calibration": {"gothic": {}}}
     grid = pd.DataFrame([{"sampler": "ddim", "steps": 4, "guidance_scale": 2.0, "top1": 0.5, "top5": 1.0}])
-    grid = grid.assign(top1_low=0.4, top1_high=0.6)
+    grid = grid.assign(top1_low=0.4, top1_high=0.6, outside=0.123, outside_low=0.05, outside_high=0.2)
     samples = page.Samples(scores, images, images, scores[["width", "ink", "holes"]])
     inventions = page.Inventions(judged, images[:1], images[:1], report)
     return page.render_page(figures, group_figures(scores), samples, inventions, grid), figures
@@ -30,6 +30,10 @@ def html(judges, real_samples):
 def test_it_says_the_figures(html):
     text, figures = html
     assert page.percent(figures["reading"]["top1"]) in text
+    assert (
+        page.percent(figures["reading"]["outside"]) in text and page.percent(figures["reading"]["outside_real"]) in text
+    )
+    assert "12.3 %" in text
     assert page.number(figures["distance"]["mmd"]) in text
     assert "By style" in text and "brush" in text
 
