@@ -11,7 +11,9 @@ from tests.training.conftest import Points, Recorder, SquareLoss
 from torch import nn
 
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
-from kanji_diffusion.training.loop import learning_rate, train
+from kanji_diffusion.training.loop import Run, learning_rate, train
+from kanji_diffusion.training.tracker import NullTracker
+from kanji_diffusion.training.workers import Workers
 
 
 def equal(first, second):
@@ -61,6 +63,20 @@ def test_parts_of_a_batch_give_the_whole_batchs_result(line):
     parts = train(line()[0], SquareLoss(), *line(accumulate=4)[1:], name="line")
     for first, second in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_gathering_ahead_as_for_an_accelerator_changes_no_bit(line, tmp_path):
+    def ahead(loss):
+        module, store, settings = line(accumulate=2)
+        run = Run(module, loss, store, settings, "line", tmp_path, NullTracker(), None, Workers())
+        run.ahead = True
+        return run.train()
+
+    with pytest.raises(TrainingInterrupted):
+        ahead(Stopping(33))
+    loss = SquareLoss()
+    assert equal(train(line()[0], SquareLoss(), *line(accumulate=2)[1:], name="line"), ahead(loss))
+    assert loss.calls == 120 - 34
 
 
 def test_a_finished_run_is_not_trained_again(line, tmp_path):

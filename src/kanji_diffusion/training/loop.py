@@ -14,7 +14,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -239,17 +240,22 @@ class Run:
         )
         compiled = settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda")
         self.forward = torch.compile(self.module) if compiled else self.module
+        # While an accelerator computes, the CPU gathers what comes next; a CPU that computes has nothing to spare.
+        self.ahead = self.device.type != "cpu"
+        self._thread: ThreadPoolExecutor | None = None
+        self._coming: Future[tuple[torch.Tensor, Batch]] | None = None
         self.step, self.skipped, self.skipped_in_row = 0, 0, 0
         self.report = _Report()
 
     def train(self) -> nn.Module:
         """Continue from the newest checkpoint, if there is one, to the last step."""
         self._restore()
-        with (
-            self._telling_when_memory_runs_out(),
-            self.workers.progress(self.name, self.settings.steps, self.step) as progress,
-            stop_on_signal() as stop,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(self._telling_when_memory_runs_out())
+            if self.ahead:
+                self._thread = stack.enter_context(ThreadPoolExecutor(1, "gather"))
+            progress = stack.enter_context(self.workers.progress(self.name, self.settings.steps, self.step))
+            stop = stack.enter_context(stop_on_signal())
             while self.step < self.settings.steps:
                 self._advance(stop)
                 progress.advance(note=self.report.note)
@@ -271,12 +277,9 @@ class Run:
         rate = learning_rate(self.step, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        share = self.settings.batch_size // self.workers.size
-        size = share // self.settings.accumulate
-        first = self.step * self.settings.batch_size + self.workers.rank * share
         total = torch.zeros((), device=self.device)
         for part in range(self.settings.accumulate):
-            batch, random = self._batch(first + part * size, size)
+            batch, random = self._batch(part)
             total += self._backward(batch, random)
         total, stopping = self.workers.average(self.parameters, total, self.workers.stopping())
         if stopping:
@@ -292,17 +295,30 @@ class Run:
         self.step += 1
         self.report.end(total, norm, rate, self.settings.batch_size)
 
-    def _batch(self, first: int, size: int) -> tuple[Batch, SampleRandom]:
+    def _batch(self, part: int) -> tuple[Batch, SampleRandom]:
+        """The samples of one part of this step, and their random numbers, on the device."""
         began = time.perf_counter()
-        sample = torch.arange(first, first + size)
-        index = sample_order(self.settings.seed, sample, len(self.store))
-        random = SampleRandom(self.settings.seed, sample)
-        batch = self.store.gather(index, random)
+        sample, batch = self._coming.result() if self._coming else self._gather(self.step, part)
+        if self._thread:
+            step, following = divmod(self.step * self.settings.accumulate + part + 1, self.settings.accumulate)
+            self._coming = self._thread.submit(self._gather, step, following) if step < self.settings.steps else None
         if self.device.type != "cpu":
             batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-            random = SampleRandom(self.settings.seed, sample.to(self.device))
+        random = SampleRandom(self.settings.seed, sample.to(self.device))
         self.report.waited += time.perf_counter() - began
         return batch, random
+
+    def _gather(self, step: int, part: int) -> tuple[torch.Tensor, Batch]:
+        share = self.settings.batch_size // self.workers.size
+        size = share // self.settings.accumulate
+        first = step * self.settings.batch_size + self.workers.rank * share + part * size
+        sample = torch.arange(first, first + size)
+        index = sample_order(self.settings.seed, sample, len(self.store))
+        batch = self.store.gather(index, SampleRandom(self.settings.seed, sample))
+        if self.device.type == "cuda":
+            # A copy that the GPU fetches by itself.
+            batch = {key: value.pin_memory() for key, value in batch.items()}
+        return sample, batch
 
     def _backward(self, batch: Batch, random: SampleRandom) -> torch.Tensor:
         with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
