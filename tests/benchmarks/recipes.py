@@ -11,6 +11,7 @@ engine read: the mean over the seeds, and every seed's.
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss
+from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling
 from kanji_diffusion.diffusion.sampler import sample
 from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
@@ -43,7 +45,7 @@ class Recipe:
 
     `stages` are positions among the configured ones; with `grown` the UNet has its outer level from the start, and with
     `even` all styles are read alike. `noise` channels are added to the latents that hold nothing, as an autoencoder
-    leaves them that has more than it needs. `whitened` text states are uncorrelated and all of deviation 1.
+    leaves them that has more than it needs. Without `whitened` the pooled text is trained as it comes.
     """
 
     unet: dict[str, Any] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class Recipe:
     grown: bool = False
     even: bool = False
     noise: int = 0
-    whitened: bool = False
+    whitened: bool = True
 
 
 RECIPES = {
@@ -69,7 +71,7 @@ RECIPES = {
     "zero terminal SNR": Recipe(schedule={"zero_terminal_snr": True}),
     "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
     "no pooled text": Recipe(unet={"global_text": False}),
-    "whitened text": Recipe(whitened=True),
+    "text as it comes": Recipe(whitened=False),
     "half the batch": Recipe(training={"batch_size": 16}),
     "twice the batch": Recipe(training={"batch_size": 64}),
     "half the rate": Recipe(rate=0.5),
@@ -93,7 +95,8 @@ class Bench:
     def __init__(self, catalog: Any) -> None:
         self.catalog = catalog
         self.vae, self.captions = catalog.load("vae"), catalog.load("captions")
-        self.states = catalog.load("caption_states")["states"]
+        self.caption_states = catalog.load("caption_states")
+        self.states = self.caption_states["states"]
         glyphs = catalog.load("glyphs")
         kept = glyphs[glyphs["glyph_id"].isin(catalog.load("selected_glyphs")["glyph_id"])]
         self.images, self.rows = decode_images(kept), state_rows(kept, self.captions)
@@ -112,6 +115,8 @@ class Bench:
         settings = UNetSettings(**self.catalog.load("params:unet").model_dump() | recipe.unet)
         torch.manual_seed(seed)
         unet = text_unet(settings, mean.shape[1] + recipe.noise, mean.shape[-1], self.states.shape[-1])
+        if recipe.whitened:
+            start_whitened(unet, self.caption_states)
         return continue_unet(unet, mean.shape[-1], grow=True) if recipe.grown else unet
 
     def operations(self, recipe: Recipe) -> float:
@@ -154,39 +159,30 @@ class Bench:
                 for part, value in zip(self.latents[number], (0, 1), strict=True)
             )
             repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(self.styles)
-            states = whiten(self.states) if recipe.whitened else self.states
-            store = LatentStore({"mean": mean, "std": std}, states, self.rows, self.dropout, repeats)
+            store = LatentStore({"mean": mean, "std": std}, self.states, self.rows, self.dropout, repeats)
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
-            unet = train(self.unet(recipe, number, seed, unet), loss, store, training, name="recipe")
+            unet = self.unet(recipe, number, seed, unet)
+            with whitened_pooling(unet, self.caption_states) if recipe.whitened else nullcontext():
+                train(unet, loss, store, training, name="recipe")
             seen += training.steps * batch
         assert unet is not None
-        return (*self.read(unet, states, schedule, seed), seen)
+        return (*self.read(unet, schedule, seed), seen)
 
-    def read(self, unet: torch.nn.Module, states: np.ndarray, schedule: Any, seed: int) -> tuple[float, float]:
+    def read(self, unet: torch.nn.Module, schedule: Any, seed: int) -> tuple[float, float]:
         long = self.captions[self.captions["form"] == "long"]
         chosen = long[long["character"].isin(long["character"].unique()[::2])]
         pictures = sample(
             unet,
             widened(self.vae, unet.config.in_channels),
             training_schedule(schedule),
-            torch.from_numpy(states[chosen.index.to_numpy() + 1]),
-            torch.from_numpy(states[0].copy()),
+            torch.from_numpy(self.states[chosen.index.to_numpy() + 1]),
+            torch.from_numpy(self.states[0].copy()),
             [1000 * seed + number for number in range(len(chosen))],
             self.catalog.load("params:sampling"),
         )
         wanted = chosen["character"].tolist()
         outside = np.mean([text == want for text, want in zip(read_outside(pictures), wanted, strict=True)])
         return float(read(self.recogniser, pictures).correct(wanted).mean()), float(outside)
-
-
-def whiten(states: np.ndarray) -> np.ndarray:
-    """Text states `[M, L, D]` by the symmetric map that makes those of the captions, from 1 on, uncorrelated."""
-    components = states[1:].reshape(-1, states.shape[-1]).astype(np.float64)
-    mean = components.mean(axis=0)
-    variances, directions = np.linalg.eigh(np.cov(components - mean, rowvar=False))
-    # Directions that hardly vary are the encoder's noise.
-    matrix = directions / np.sqrt(variances.clip(1e-4 * variances[-1])) @ directions.T
-    return ((states - mean) @ matrix).astype(np.float32)
 
 
 def widened(vae: AutoencoderKL, channels: int) -> AutoencoderKL:

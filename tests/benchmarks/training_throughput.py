@@ -41,6 +41,7 @@ from torchvision import transforms
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
+from kanji_diffusion.diffusion.pooling import whitened_pooling
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedule
 from kanji_diffusion.diffusion.text import load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
@@ -218,7 +219,8 @@ class Project:
         self.captions, self.vae, self.schedule = load("captions"), load("vae"), load("params:schedule")
         glyphs = load("glyphs")
         self.glyphs = glyphs[glyphs["glyph_id"].isin(load("selected_glyphs")["glyph_id"])]
-        self.rows, self.states = caption_rows(self.glyphs, self.captions), load("caption_states")["states"]
+        self.rows, self.caption_states = caption_rows(self.glyphs, self.captions), load("caption_states")
+        self.states = self.caption_states["states"]
         self.stages = {name: load(f"params:stages.{name}") for name, stage in load("params:stages").items() if stage}
 
     def unets(self):
@@ -293,7 +295,7 @@ def default_stages(blocks: int, device: torch.device) -> None:
             )
             rate = found.load("params:caption_dropout").rate
             store = LatentStore(found.load(f"{name}.latents"), found.states, rows, rate)
-            with example_process(name, device) as turn:
+            with example_process(name, device) as turn, whitened_pooling(unet, found.caption_states):
                 measure(name, unet, loss, store, settings, Turns(device, turn))
 
 

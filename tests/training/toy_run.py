@@ -23,6 +23,7 @@ from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
+from kanji_diffusion.diffusion.pooling import whitening
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.diffusion.unet import UNetSettings
@@ -103,7 +104,8 @@ def write_inputs(raw: Path, folder: Path) -> None:
 def train_all(inputs: Path, folder: Path, steps: int) -> None:
     """Train what `kedro run --pipelines=train_vae,train_unet` trains, by the same nodes, each model for `steps`."""
     glyphs, texts = pd.read_parquet(inputs / "glyphs.parquet"), pd.read_parquet(inputs / "captions.parquet")
-    states = {"states": np.load(inputs / "states.npy", mmap_mode="r")}
+    states = np.load(inputs / "states.npy", mmap_mode="r")
+    states = {"states": states, **whitening(states)}
     training = vae_nodes.TrainingSettings.model_validate(_TRAINING | {"steps": steps})
     tracker, checkpoints = LogFile(folder / "log.jsonl"), folder / "checkpoints"
     vae = vae_nodes.train_vae(

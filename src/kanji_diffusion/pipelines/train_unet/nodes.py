@@ -19,6 +19,7 @@ from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
+from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling, whitening
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
@@ -56,9 +57,9 @@ class StageSettings(Settings):
 
 
 def encode_captions(captions: pd.DataFrame, text_encoder: TextEncoderSettings) -> dict[str, np.ndarray]:
-    """Text states of every caption `[M + 1, L, D]`; the first are those of the empty caption."""
-    encoder = load_text_encoder(text_encoder)
-    return {"states": encoder.states(["", *captions["text"]]).numpy()}
+    """Text `states` of every caption `[M + 1, L, D]`, those of the empty one first, and what whitens them."""
+    states = load_text_encoder(text_encoder).states(["", *captions["text"]]).numpy()
+    return {"states": states, **whitening(states)}
 
 
 def initialise_unet(
@@ -73,7 +74,10 @@ def initialise_unet(
     torch.manual_seed(settings.seed)
     size = vae.config.sample_size // vaes.factor(vae)
     unet = text_unet(settings, vae.config.latent_channels, size, caption_states["states"].shape[-1])
-    return earlier_unet(settings.start, models, unet) if settings.start else unet
+    if settings.start:
+        return earlier_unet(settings.start, models, unet)
+    start_whitened(unet, caption_states)
+    return unet
 
 
 def encode_latents(
@@ -131,17 +135,19 @@ def train_stage(
     unet = continue_unet(start, latents["mean"].shape[-1], stage.grow)
     if stage.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return train(
-        unet,
-        DiffusionLoss(schedule, loss, stage.emphasis),
-        LatentStore(latents, states, rows, dropout.rate, repeats.of(kept["style"])),
-        stage.training,
-        name=name,
-        cluster=cluster,
-        checkpoints=checkpoints,
-        tracker=tracker,
-        sheet=draw,
-    )
+    with whitened_pooling(unet, caption_states):
+        train(
+            unet,
+            DiffusionLoss(schedule, loss, stage.emphasis),
+            LatentStore(latents, states, rows, dropout.rate, repeats.of(kept["style"])),
+            stage.training,
+            name=name,
+            cluster=cluster,
+            checkpoints=checkpoints,
+            tracker=tracker,
+            sheet=draw,
+        )
+    return unet
 
 
 def sample_stage(
