@@ -18,6 +18,11 @@ from kanji_diffusion import cli
          "There is no parameter `stages.small.training.optimizer.learning_rte`: did you mean `learning_rate`?"),
         ("--params=stages.small.training=7",
          "Parameter `stages.small.training` is 7: it must be a mapping."),
+        ("--params=stages.small.training.rates=[0.5]",
+         "Parameter `stages.small.training.rates.0` is 0.5: it should be greater than or equal to 1."),
+        ("--params=stages.small.training.rates=[]",
+         "Parameter `stages.small.training.rates` is []: "
+         "Tuple should have at least 1 item after validation, not 0."),
         ("--params=foo=1", "There is no parameter `foo`: there are threads, count, stages."),
         ("--params=cuont=1", "There is no parameter `cuont`: did you mean `count`?"),
         ("--params=stages.smal.training.steps=1",

@@ -192,6 +192,9 @@ def _parameter_sentence(error: ParameterValidationError) -> str:
 
 def _details_sentence(error: ValidationError, path: str, model: type[BaseModel] | None) -> str:
     details = error.errors(include_url=False)
+    # A tuple also counts as too short by its entries that are wrong.
+    wrong = {one["loc"][:-1] for one in details if one["loc"]}
+    details = [one for one in details if one["type"] != "too_short" or one["loc"] not in wrong]
     sentences = [_detail_sentence(detail, path, model) for detail in details[:_ERRORS_TOLD]]
     if len(details) > _ERRORS_TOLD:
         sentences.append(f"There are {len(details) - _ERRORS_TOLD} more.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,11 +36,17 @@ def read_outside(images: np.ndarray) -> list[str]:
     Returns:
         The text on each; "" for none.
     """
+    if not len(images):
+        return []
+    found, _ = _engine(torch.get_num_threads()).text_rec([_page(image) for image in images])
+    return [text for text, _ in found]
+
+
+@cache
+def _engine(threads: int) -> Any:
     from rapidocr_onnxruntime import RapidOCR
 
-    engine = RapidOCR(intra_op_num_threads=torch.get_num_threads())
-    found, _ = engine.text_rec([_page(image) for image in images]) if len(images) else ([], 0)
-    return [text for text, _ in found]
+    return RapidOCR(intra_op_num_threads=threads)
 
 
 def _page(image: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from PIL import Image
@@ -19,6 +19,7 @@ class Training(Settings):
     optimizer: Optimizer = Optimizer()
     trouble: Literal["none", "mistake", "stop", "interrupt", "bug"] = "none"
     note: str = ""
+    rates: tuple[Annotated[float, Field(ge=1)], ...] = Field((1.0,), min_length=1)
 
 
 def draw(ink: Path, count: int) -> pd.DataFrame:
