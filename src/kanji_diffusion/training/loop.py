@@ -239,6 +239,8 @@ class Run:
             fused=self.device.type in ("cpu", "cuda"),
         )
         compiled = settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda")
+        # All batches are of one size. Without being told, torch takes the next stage's size for one of many, for which
+        # its compiler may fail.
         self.forward = torch.compile(self.module, dynamic=False) if compiled else self.module
         # While an accelerator computes, the CPU gathers what comes next; a CPU that computes has nothing to spare.
         self.ahead = self.device.type != "cpu"
