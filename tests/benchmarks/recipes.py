@@ -32,7 +32,7 @@ from kanji_diffusion.diffusion.sampler import sample
 from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.pipelines.train_unet.nodes import state_rows
+from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs, state_rows
 from kanji_diffusion.scoring.outside import read_outside
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.hardware import set_threads
@@ -98,14 +98,17 @@ class Bench:
         self.caption_states = catalog.load("caption_states")
         self.states = self.caption_states["states"]
         glyphs = catalog.load("glyphs")
-        kept = glyphs[glyphs["glyph_id"].isin(catalog.load("selected_glyphs")["glyph_id"])]
-        self.images, self.rows = decode_images(kept), state_rows(kept, self.captions)
-        self.styles, self.repeats = kept["style"], catalog.load("params:style_repeats")
+        self.repeats = catalog.load("params:style_repeats")
         self.recogniser = catalog.load("recogniser")
         stages = catalog.load("params:stages")
         self.stages = [catalog.load(f"params:stages.{name}") for name in stages if stages[name] is not None]
         self.dropout = catalog.load("params:caption_dropout").rate
-        self.latents = [vaes.encode(self.vae, vaes.resize(self.images, stage.resolution)) for stage in self.stages]
+        selected = catalog.load("selected_glyphs")
+        self.kept = [stage_glyphs(glyphs, selected, stage.views) for stage in self.stages]
+        self.latents = [
+            vaes.encode(self.vae, vaes.resize(decode_images(kept), stage.resolution))
+            for kept, stage in zip(self.kept, self.stages, strict=True)
+        ]
 
     def unet(self, recipe: Recipe, stage: int, seed: int, start: torch.nn.Module | None = None) -> torch.nn.Module:
         """The UNet that `stage` starts from; `start` is that of the stage before."""
@@ -147,7 +150,7 @@ class Bench:
         images = round(images * self.operations(default) / self.operations(recipe))
         unet, seen = None, 0
         for number, share in self.shares(recipe):
-            stage = self.stages[number].model_copy(update=recipe.stage)
+            kept, stage = self.kept[number], self.stages[number].model_copy(update=recipe.stage)
             batch = recipe.training.get("batch_size", stage.training.batch_size)
             training = stage.training.model_copy(
                 update={"steps": round(images * share / batch), "seed": seed, "sheet_every": 0}
@@ -158,8 +161,9 @@ class Bench:
                 np.concatenate([part, np.full_like(part[:, :1], value).repeat(recipe.noise, axis=1)], axis=1)
                 for part, value in zip(self.latents[number], (0, 1), strict=True)
             )
-            repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(self.styles)
-            store = LatentStore({"mean": mean, "std": std}, self.states, self.rows, self.dropout, repeats)
+            repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(kept["style"])
+            rows = state_rows(kept, self.captions)
+            store = LatentStore({"mean": mean, "std": std}, self.states, rows, self.dropout, repeats)
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
             unet = self.unet(recipe, number, seed, unet)
             with whitened_pooling(unet, self.caption_states) if recipe.whitened else nullcontext():

@@ -47,6 +47,7 @@ from kanji_diffusion.diffusion.text import load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs, state_rows
 from kanji_diffusion.training.hardware import autocast_dtype, choose_device, set_threads
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.randomness import SampleRandom
@@ -217,11 +218,14 @@ class Project:
     def __init__(self, catalog):
         self.load = load = catalog.load
         self.captions, self.vae, self.schedule = load("captions"), load("vae"), load("params:schedule")
-        glyphs = load("glyphs")
-        self.glyphs = glyphs[glyphs["glyph_id"].isin(load("selected_glyphs")["glyph_id"])]
-        self.rows, self.caption_states = caption_rows(self.glyphs, self.captions), load("caption_states")
+        self.caption_states = load("caption_states")
         self.states = self.caption_states["states"]
         self.stages = {name: load(f"params:stages.{name}") for name, stage in load("params:stages").items() if stage}
+
+    def glyphs(self, stage):
+        """The glyphs that `stage` reads, and their captions as rows of `captions`."""
+        kept = stage_glyphs(self.load("glyphs"), self.load("selected_glyphs"), stage.views)
+        return kept, caption_rows(kept, self.captions)
 
     def unets(self):
         """Each stage's name and settings, with the UNet that it starts from, untrained."""
@@ -245,9 +249,9 @@ def run_example(line: Connection, stage: str, device: torch.device) -> None:
     with project() as found:
         settings, unet = next((settings, unet) for name, settings, unet in found.unets() if name == stage)
         text = load_text_encoder(found.load("params:text_encoder"))
-        images = decode_images(found.glyphs)
+        glyphs, rows = found.glyphs(settings)
         texts = found.captions["text"].tolist()
-        pictures = Pictures(images, texts, found.rows, text.tokenizer, settings.resolution)
+        pictures = Pictures(decode_images(glyphs), texts, rows, text.tokenizer, settings.resolution)
         schedule = training_schedule(found.schedule)
         example = example_loop(unet, found.vae, text.model, schedule, pictures, settings.training, device)
         while line.recv():
@@ -288,12 +292,12 @@ def default_stages(blocks: int, device: torch.device) -> None:
     """The stages of the project's configuration, against the example's loop."""
     with project() as found:
         loss = DiffusionLoss(found.schedule, found.load("params:diffusion_loss"))
-        rows = np.where(found.rows >= 0, found.rows + 1, -1)
         for name, stage, unet in found.unets():
             settings = stage.training.model_copy(
                 update={"steps": blocks * _BLOCK, "report_every": _BLOCK, "sheet_every": 0, "checkpoint_every": 10**6}
             )
             rate = found.load("params:caption_dropout").rate
+            rows = state_rows(found.glyphs(stage)[0], found.captions)
             store = LatentStore(found.load(f"{name}.latents"), found.states, rows, rate)
             with example_process(name, device) as turn, whitened_pooling(unet, found.caption_states):
                 measure(name, unet, loss, store, settings, Turns(device, turn))

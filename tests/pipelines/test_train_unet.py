@@ -37,6 +37,7 @@ def glyphs() -> pd.DataFrame:
             "glyph_id": ["a", "b", "c"],
             "character": ["火", "水", "水"],
             "style": ["brush", "gothic", "brush"],
+            "view": [0, 0, 1],
             "image": encode_images(pictures),
         }
     )
@@ -79,8 +80,13 @@ def test_latents_of_a_stage_are_of_its_resolution_and_of_the_selected_glyphs(vae
     stage = nodes.StageSettings.model_validate(
         {"resolution": 8, "training": {"steps": 1, "batch_size": 1, "learning_rate": 1}}
     )
-    latents = nodes.encode_latents(vae, gate, glyphs, pd.DataFrame({"glyph_id": ["a", "c"]}), stage)
+    selected = pd.DataFrame({"glyph_id": ["a", "c"]})
+    latents = nodes.encode_latents(vae, gate, glyphs, selected, stage)
     assert latents["mean"].shape == latents["std"].shape == (2, 4, 4, 4)
+    first = nodes.encode_latents(vae, gate, glyphs, selected, stage.model_copy(update={"views": 1}))
+    np.testing.assert_allclose(first["mean"], latents["mean"][:1], atol=1e-5)
+    with pytest.raises(KanjiDiffusionError, match="of none of these views a glyph is selected"):
+        nodes.encode_latents(vae, gate, glyphs, selected[1:], stage.model_copy(update={"views": 1}))
 
 
 @pytest.mark.parametrize(("resolution", "gate"), [(9, None), (32, None), (16, "another")])

@@ -49,6 +49,9 @@ class StageSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice in place of keeping them: less memory for large sizes."
     )
+    views: int | None = Field(
+        None, ge=1, description="Views of each glyph that are read, of which the first is not augmented; null for all."
+    )
     emphasis: EmphasisSettings | None = Field(None, description="Noise that is trained on most; null for all alike.")
     training: TrainingSettings
     live_prompts: int = Field(20, ge=1, description="Pictures on the sheets drawn while the stage trains.")
@@ -87,13 +90,13 @@ def encode_latents(
     selected: pd.DataFrame,
     stage: StageSettings,
 ) -> dict[str, np.ndarray]:
-    """Latent distributions of the selected glyphs at the stage's resolution: `mean` and `std` `[N, C, h, w]`."""
+    """Latent distributions of the stage's glyphs at its resolution: `mean` and `std` `[N, C, h, w]`."""
     if gate["vae"] != tensors_fingerprint(vae.state_dict()):
         raise KanjiDiffusionError(
             "This version of `vae` has not passed its gate: run `kedro run --pipeline=train_vae`, "
             "or pin a version of `vae` and `vae_gate` that belong together with --load-versions."
         )
-    images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
+    images = decode_images(stage_glyphs(glyphs, selected, stage.views))
     rendered = images.shape[-1]
     if stage.resolution > rendered or stage.resolution % vaes.factor(vae):
         raise KanjiDiffusionError(
@@ -122,7 +125,7 @@ def train_stage(
     checkpoints: Path,
 ) -> UNet2DConditionModel:
     """The UNet after this stage: averaged weights, started from those of the stage before."""
-    kept = glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])]
+    kept = stage_glyphs(glyphs, selected, stage.views)
     rows = state_rows(kept, captions)
     states = caption_states["states"]
     name = f"unet_{stage.resolution}"
@@ -178,6 +181,23 @@ def assemble_model(
 ) -> StableDiffusionPipeline:
     """The finished model, a plain diffusers pipeline."""
     return assemble(vae, unet, load_text_encoder(text_encoder), schedule, sampling.sampler)
+
+
+def stage_glyphs(glyphs: pd.DataFrame, selected: pd.DataFrame, views: int | None) -> pd.DataFrame:
+    """The selected glyphs that a stage reads, of their first `views` views; None for all.
+
+    Raises:
+        KanjiDiffusionError: If none is left.
+    """
+    kept = glyphs["glyph_id"].isin(selected["glyph_id"])
+    if views is not None:
+        kept &= glyphs["view"] < views
+    if not kept.any():
+        raise KanjiDiffusionError(
+            f"A stage reads the first {views} views of the selected glyphs, and of none of these views a glyph is "
+            "selected: raise the stage's `views`, or loosen `filter`."
+        )
+    return glyphs[kept]
 
 
 def state_rows(glyphs: pd.DataFrame, captions: pd.DataFrame) -> np.ndarray:
