@@ -14,10 +14,12 @@ import argparse
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from diffusers import AutoencoderKL
 from kedro.framework.session import KedroSession
@@ -81,6 +83,7 @@ RECIPES = {
     "two channels of noise": Recipe(noise=2),
     "32 to 64": Recipe(stages=(0, 1)),
     "32 to 64, not grown": Recipe(stages=(0, 1), stage={"grow": False}),
+    "32 to 64, all views": Recipe(stages=(0, 1), stage={"views": None}),
     "64 alone": Recipe(stages=(1,), grown=True),
 }
 
@@ -97,37 +100,41 @@ class Bench:
         self.vae, self.captions = catalog.load("vae"), catalog.load("captions")
         self.caption_states = catalog.load("caption_states")
         self.states = self.caption_states["states"]
-        glyphs = catalog.load("glyphs")
+        self.glyphs, self.selected = catalog.load("glyphs"), catalog.load("selected_glyphs")
         self.repeats = catalog.load("params:style_repeats")
         self.recogniser = catalog.load("recogniser")
         stages = catalog.load("params:stages")
         self.stages = [catalog.load(f"params:stages.{name}") for name in stages if stages[name] is not None]
         self.dropout = catalog.load("params:caption_dropout").rate
-        selected = catalog.load("selected_glyphs")
-        self.kept = [stage_glyphs(glyphs, selected, stage.views) for stage in self.stages]
-        self.latents = [
-            vaes.encode(self.vae, vaes.resize(decode_images(kept), stage.resolution))
-            for kept, stage in zip(self.kept, self.stages, strict=True)
-        ]
+        self._encode = cache(self._encode)
+
+    def _encode(self, resolution: int, views: int | None) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+        """The glyphs that a stage reads, with mean and deviation of their latents."""
+        kept = stage_glyphs(self.glyphs, self.selected, views)
+        return kept, *vaes.encode(self.vae, vaes.resize(decode_images(kept), resolution))
 
     def unet(self, recipe: Recipe, stage: int, seed: int, start: torch.nn.Module | None = None) -> torch.nn.Module:
         """The UNet that `stage` starts from; `start` is that of the stage before."""
-        mean = self.latents[stage][0]
+        size = self.size(stage)
         if start is not None:
-            return continue_unet(start, mean.shape[-1], self.stages[stage].model_copy(update=recipe.stage).grow)
+            return continue_unet(start, size, self.stages[stage].model_copy(update=recipe.stage).grow)
         settings = UNetSettings(**self.catalog.load("params:unet").model_dump() | recipe.unet)
         torch.manual_seed(seed)
-        unet = text_unet(settings, mean.shape[1] + recipe.noise, mean.shape[-1], self.states.shape[-1])
+        unet = text_unet(settings, self.vae.config.latent_channels + recipe.noise, size, self.states.shape[-1])
         if recipe.whitened:
             start_whitened(unet, self.caption_states)
-        return continue_unet(unet, mean.shape[-1], grow=True) if recipe.grown else unet
+        return continue_unet(unet, size, grow=True) if recipe.grown else unet
+
+    def size(self, stage: int) -> int:
+        """Height and width of the latents of `stage`."""
+        return self.stages[stage].resolution // vaes.factor(self.vae)
 
     def operations(self, recipe: Recipe) -> float:
         """Floating-point operations of an image's forward and backward pass, mean over the stages."""
         unet, total = None, 0.0
         for stage, share in self.shares(recipe):
             unet = self.unet(recipe, stage, 0, unet)
-            size = self.latents[stage][0].shape[-1]
+            size = self.size(stage)
             latents, states = (
                 torch.zeros(1, unet.config.in_channels, size, size),
                 torch.from_numpy(self.states[:1].copy()),
@@ -150,16 +157,17 @@ class Bench:
         images = round(images * self.operations(default) / self.operations(recipe))
         unet, seen = None, 0
         for number, share in self.shares(recipe):
-            kept, stage = self.kept[number], self.stages[number].model_copy(update=recipe.stage)
+            stage = self.stages[number].model_copy(update=recipe.stage)
             batch = recipe.training.get("batch_size", stage.training.batch_size)
             training = stage.training.model_copy(
                 update={"steps": round(images * share / batch), "seed": seed, "sheet_every": 0}
                 | {"learning_rate": stage.training.learning_rate * recipe.rate}
                 | recipe.training
             )
+            kept, *latents = self._encode(stage.resolution, stage.views)
             mean, std = (
                 np.concatenate([part, np.full_like(part[:, :1], value).repeat(recipe.noise, axis=1)], axis=1)
-                for part, value in zip(self.latents[number], (0, 1), strict=True)
+                for part, value in zip(latents, (0, 1), strict=True)
             )
             repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(kept["style"])
             rows = state_rows(kept, self.captions)
