@@ -85,8 +85,10 @@ def test_latents_of_a_stage_are_of_its_resolution_and_of_the_selected_glyphs(vae
     assert latents["mean"].shape == latents["std"].shape == (2, 4, 4, 4)
     first = nodes.encode_latents(vae, gate, glyphs, selected, stage.model_copy(update={"views": 1}))
     np.testing.assert_allclose(first["mean"], latents["mean"][:1], atol=1e-5)
-    with pytest.raises(KanjiDiffusionError, match="of none of these views a glyph is selected"):
+    with pytest.raises(KanjiDiffusionError, match=r"reads the first 1 of the views .* of which there is none"):
         nodes.encode_latents(vae, gate, glyphs, selected[1:], stage.model_copy(update={"views": 1}))
+    with pytest.raises(KanjiDiffusionError, match="reads the selected glyphs, of which there is none"):
+        nodes.encode_latents(vae, gate, glyphs, selected[:0], stage)
 
 
 @pytest.mark.parametrize(("resolution", "gate"), [(9, None), (32, None), (16, "another")])

@@ -193,9 +193,10 @@ def stage_glyphs(glyphs: pd.DataFrame, selected: pd.DataFrame, views: int | None
     if views is not None:
         kept &= glyphs["view"] < views
     if not kept.any():
+        read = "the selected glyphs" if views is None else f"the first {views} of the views of the selected glyphs"
         raise KanjiDiffusionError(
-            f"A stage reads the first {views} views of the selected glyphs, and of none of these views a glyph is "
-            "selected: raise the stage's `views`, or loosen `filter`."
+            f"A stage reads {read}, of which there is none: raise its `views`, loosen `filter`, or pin versions of "
+            "`glyphs` and `selected_glyphs` that belong together with --load-versions."
         )
     return glyphs[kept]
 
