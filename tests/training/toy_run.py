@@ -130,7 +130,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
             resolution=resolution,
             grow=resolution > 16,
             views=None if resolution == 16 else 1,
-            training=training.model_copy(update={"sheet_every": 5}),
+            training=training.model_copy(update={"sheet_every": 5, "optimizer": "muon"}),
             live_prompts=2,
             sampling=unet_nodes.SamplingSettings(steps=2),
         )

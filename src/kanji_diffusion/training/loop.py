@@ -33,6 +33,7 @@ from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.ema import ExponentialMovingAverage
 from kanji_diffusion.training.hardware import autocast_dtype, choose_device
+from kanji_diffusion.training.muon import Muon, is_matrix
 from kanji_diffusion.training.randomness import SampleRandom, sample_order
 from kanji_diffusion.training.tracker import NullTracker, Tracker
 from kanji_diffusion.training.workers import Workers
@@ -52,7 +53,8 @@ class TrainingSettings(Settings):
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     decay: Literal["constant", "linear", "cosine"] = Field("linear", description="After warm-up, towards zero.")
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = Field((0.9, 0.99), description="Adam's moment decays.")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon turns matrices; AdamW does the rest.")
+    betas: tuple[float, float] = Field((0.9, 0.99), description="Adam's moment decays; the first is Muon's momentum.")
     clip_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
     ema_decay: float = Field(0.998, ge=0, lt=1, description="After warm-up; see ema_decay().")
     seed: int = Field(0, ge=0, lt=2**31)
@@ -110,6 +112,29 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
     if settings.decay == "cosine":
         return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
     return settings.learning_rate
+
+
+def optimizers(
+    parameters: list[nn.Parameter], settings: TrainingSettings, device: torch.device
+) -> list[torch.optim.Optimizer]:
+    """AdamW for all `parameters`, or Muon for the matrices among them and AdamW for the others."""
+    matrices = [each for each in parameters if settings.optimizer == "muon" and is_matrix(each)]
+    known = set(matrices)
+    others = [each for each in parameters if each not in known]
+    result: list[torch.optim.Optimizer] = []
+    if others:
+        result.append(
+            torch.optim.AdamW(
+                others,
+                lr=settings.learning_rate,
+                betas=settings.betas,
+                weight_decay=settings.weight_decay,
+                fused=device.type in ("cpu", "cuda"),
+            )
+        )
+    if matrices:
+        result.append(Muon(matrices, settings.learning_rate, settings.betas[0], settings.weight_decay))
+    return result
 
 
 def train(
@@ -231,13 +256,13 @@ class Run:
         self.ema = ExponentialMovingAverage(self.module, settings.ema_decay)
         trained = {key: value for key, value in self.module.named_parameters() if value.requires_grad}
         self.names, self.parameters = list(trained), list(trained.values())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        self.optimizers = optimizers(self.parameters, settings, self.device)
+        self.owners = {
+            parameter: optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
         compiled = settings.compile == "on" or (settings.compile == "auto" and self.device.type == "cuda")
         # All batches are of one size. Without being told, torch takes the next stage's size for one of many, for which
         # its compiler may fail.
@@ -277,8 +302,9 @@ class Run:
     def _advance(self, stop: threading.Event) -> None:
         self.report.begin()
         rate = learning_rate(self.step, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         total = torch.zeros((), device=self.device)
         for part in range(self.settings.accumulate):
             batch, random = self._batch(part)
@@ -288,12 +314,14 @@ class Run:
             stop.set()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         if torch.isfinite(norm) and torch.isfinite(total):
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self.ema.update(self.step)
             self.skipped_in_row = 0
         else:
             self._skip(rate)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.report.end(total, norm, rate, self.settings.batch_size)
 
@@ -396,7 +424,7 @@ class Run:
     def _write(self, folder: Path, keep: int, figures: dict[str, torch.Tensor]) -> None:
         moments: dict[str, torch.Tensor] = {}
         for key, parameter in zip(self.names, self.parameters, strict=True):
-            for slot, value in self.optimizer.state[parameter].items():
+            for slot, value in self.owners[parameter].state[parameter].items():
                 moments[f"{slot}/{key}"] = value
         tensors = {
             "module": self.module.state_dict(),
@@ -421,16 +449,12 @@ class Run:
             return
         self.module.load_state_dict(found.tensors["module"])
         self.ema.load(found.tensors["ema"])
-        for key, parameter in zip(self.names, self.parameters, strict=True):
-            slots = ("step", "exp_avg", "exp_avg_sq")
-            stored = {slot: found.tensors["optimizer"].get(f"{slot}/{key}") for slot in slots}
-            if stored["exp_avg"] is not None:
-                # The optimizer's own zeros give each moment the memory layout of its parameter.
-                self.optimizer.state[parameter] = {
-                    slot: value if slot == "step" else torch.empty_like(parameter).copy_(value)
-                    for slot, value in stored.items()
-                    if value is not None
-                }
+        parameters = dict(zip(self.names, self.parameters, strict=True))
+        for name, value in found.tensors["optimizer"].items():
+            slot, key = name.split("/", 1)
+            # A moment has the memory layout of its parameter.
+            moment = value if slot == "step" else torch.empty_like(parameters[key]).copy_(value)
+            self.owners[parameters[key]].state[parameters[key]][slot] = moment
         self.step = found.step
         self.skipped, self.skipped_in_row = (found.counters.get(key, 0) for key in ("skipped", "skipped_in_row"))
         if self.workers.rank == 0:
