@@ -74,6 +74,7 @@ RECIPES = {
     "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
     "no pooled text": Recipe(unet={"global_text": False}),
     "text as it comes": Recipe(whitened=False),
+    "AdamW": Recipe(training={"optimizer": "adamw"}, rate=0.5),
     "half the batch": Recipe(training={"batch_size": 16}),
     "twice the batch": Recipe(training={"batch_size": 64}),
     "half the rate": Recipe(rate=0.5),

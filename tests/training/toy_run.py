@@ -34,6 +34,7 @@ from kanji_diffusion.pipelines.train_vae import nodes as vae_nodes
 from kanji_diffusion.training import checkpoint
 from kanji_diffusion.training.checkpoint import load_checkpoint, tensors_fingerprint
 from kanji_diffusion.training.hardware import set_threads
+from kanji_diffusion.training.muon import Muon
 
 INTERRUPTED = 75
 MODELS = ("vae", "unet_16", "unet_32")
@@ -53,8 +54,11 @@ class Stop:
     def arm(self) -> None:
         left = self.count
 
-        def pass_by(*_: object) -> None:
+        def pass_by(*given: object) -> None:
             nonlocal left
+            # With Muon, a step is AdamW's and then Muon's.
+            if given and isinstance(given[0], Muon):
+                return
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), self.number)
