@@ -1,7 +1,7 @@
-"""Muon: momentum whose matrices are brought to singular values near one before each step (Jordan 2024).
+"""Muon: momentum whose matrices are brought to singular values near one before each step.
 
 In the gradient of a convolution or a linear layer a few directions outweigh all others; made orthogonal, the rare ones
-are learnt as fast as the common ones.
+are learnt as fast as the common ones (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks").
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def is_matrix(parameter: nn.Parameter) -> bool:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov's momentum and decoupled weight decay.
 
-    A step has the mean square of one of AdamW's (0.2 of the learning rate, Liu et al. 2025, "Muon is scalable for LLM
-    training"), so that both share a learning rate.
+    A step is as large as AdamW's, 0.2 of the learning rate in root mean square, so that both share a learning rate (Liu
+    et al. 2025, "Muon is scalable for LLM training", arXiv:2502.16982).
 
     Args:
         parameters: Those of which `is_matrix` is true; the first dimension is the output's.
