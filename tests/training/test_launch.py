@@ -63,6 +63,7 @@ def unet(tmp_path):
         report_every=10,
         checkpoint_every=10,
         sheet_every=25,
+        optimizer="muon",
     )
 
     def make():
