@@ -128,7 +128,7 @@ def test_every_model_can_be_built(configuration):
             stage = valid["stages"][name]
             assert stage.resolution <= size
             side = stage.resolution // factor(vae)
-            unet = continue_unet(unet, side, stage.grow)
+            unet = continue_unet(unet, side, stage.grow, stage.grow_layers)
             states = torch.empty(2, valid["text_encoder"].max_length, 384)
             noise = torch.empty(2, latents.shape[1], side, side)
             assert unet(noise, 1, states).sample.shape == noise.shape

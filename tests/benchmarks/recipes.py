@@ -72,6 +72,7 @@ RECIPES = {
     "cosine betas": Recipe(schedule={"betas": "squaredcos_cap_v2"}),
     "zero terminal SNR": Recipe(schedule={"zero_terminal_snr": True}),
     "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
+    "cross-attention on both levels": Recipe(unet={"cross_attention": (True, True)}),
     "no pooled text": Recipe(unet={"global_text": False}),
     "text as it comes": Recipe(whitened=False),
     "AdamW": Recipe(training={"optimizer": "adamw"}, rate=0.5),
@@ -83,6 +84,7 @@ RECIPES = {
     "all styles alike": Recipe(even=True),
     "two channels of noise": Recipe(noise=2),
     "32 to 64": Recipe(stages=(0, 1)),
+    "32 to 64, outer level like the inner": Recipe(stages=(0, 1), stage={"grow_layers": None}),
     "32 to 64, not grown": Recipe(stages=(0, 1), stage={"grow": False}),
     "32 to 64, all views": Recipe(stages=(0, 1), stage={"views": None}),
     "64 alone": Recipe(stages=(1,), grown=True),
@@ -118,13 +120,14 @@ class Bench:
         """The UNet that `stage` starts from; `start` is that of the stage before."""
         size = self.size(stage)
         if start is not None:
-            return continue_unet(start, size, self.stages[stage].model_copy(update=recipe.stage).grow)
+            chosen = self.stages[stage].model_copy(update=recipe.stage)
+            return continue_unet(start, size, chosen.grow, chosen.grow_layers)
         settings = UNetSettings(**self.catalog.load("params:unet").model_dump() | recipe.unet)
         torch.manual_seed(seed)
         unet = text_unet(settings, self.vae.config.latent_channels + recipe.noise, size, self.states.shape[-1])
         if recipe.whitened:
             start_whitened(unet, self.caption_states)
-        return continue_unet(unet, size, grow=True) if recipe.grown else unet
+        return continue_unet(unet, size, True, self.stages[stage].grow_layers) if recipe.grown else unet
 
     def size(self, stage: int) -> int:
         """Height and width of the latents of `stage`."""

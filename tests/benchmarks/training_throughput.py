@@ -234,7 +234,7 @@ class Project:
         size = self.vae.config.sample_size // vaes.factor(self.vae)
         unet = text_unet(self.load("params:unet"), self.vae.config.latent_channels, size, self.states.shape[-1])
         for name, stage in self.stages.items():
-            unet = continue_unet(unet, stage.resolution // vaes.factor(self.vae), stage.grow)
+            unet = continue_unet(unet, stage.resolution // vaes.factor(self.vae), stage.grow, stage.grow_layers)
             yield name, stage, unet
 
 

@@ -145,8 +145,10 @@ def test_a_stage_starts_from_the_weights_of_the_one_before(unet):
     assert not torch.equal(next(larger.parameters()), next(unet.parameters()))
 
 
-def test_a_grown_unet_keeps_the_inner_levels(unet):
-    grown = continue_unet(unet, 16, grow=True)
+@pytest.mark.parametrize(("layers", "blocks"), [(None, (1, 2)), (0, (0, 1)), (2, (2, 3))])
+def test_a_grown_unet_keeps_the_inner_levels(unet, layers, blocks):
+    grown = continue_unet(unet, 16, grow=True, layers=layers)
+    assert (len(grown.down_blocks[0].resnets), len(grown.up_blocks[-1].resnets)) == blocks
     assert tuple(grown.config.block_out_channels) == (32, 32, 64)
     assert grown.config.down_block_types[0] == "DownBlock2D"
     for inner, outer in (

@@ -11,10 +11,10 @@ from kanji_diffusion.training.muon import Muon, is_matrix, orthogonal
 
 
 def spread(rows, columns, seed=0):
-    """A matrix whose singular values fall from 1 to 0.01."""
+    """A matrix whose singular values fall from 1 to 0.03."""
     generator = torch.Generator().manual_seed(seed)
     left, _, right = torch.linalg.svd(torch.randn(rows, columns, generator=generator), full_matrices=False)
-    return left * torch.logspace(0, -2, rows) @ right, left @ right
+    return left * torch.logspace(0, -1.5, rows) @ right, left @ right
 
 
 def test_singular_values_come_near_one_and_the_vectors_stay():
@@ -22,8 +22,8 @@ def test_singular_values_come_near_one_and_the_vectors_stay():
     pairs = [spread(*shape, seed) for seed, shape in enumerate(shapes)]
     for turned, (_, wanted) in zip(orthogonal([start for start, _ in pairs]), pairs, strict=True):
         values = torch.linalg.svdvals(turned)
-        assert values.min() > 0.65
-        assert values.max() < 1.25
+        assert values.min() > 0.72
+        assert values.max() < 1.28
         assert (turned * wanted).sum() / (turned.norm() * wanted.norm()) > 0.97
 
 
@@ -39,12 +39,12 @@ def test_a_step_is_of_the_size_of_adamws_and_orthogonal_in_blocks(shape):
     weight.grad = torch.randn(shape)
     optimizer.step()
     matrix = weight.detach().flatten(1)
-    assert matrix.square().mean().sqrt() == pytest.approx(0.018, rel=0.15)
+    assert matrix.square().mean().sqrt() == pytest.approx(0.02, rel=0.15)
     assert (matrix * weight.grad.flatten(1)).sum() < 0
     wide = matrix.T if len(matrix) > matrix.shape[1] else matrix
     for block in wide.chunk(math.ceil(len(wide) / 64)):
         values = torch.linalg.svdvals(block) / (0.02 * math.sqrt(block.shape[1]))
-        assert values.max() < 1.25
+        assert values.max() < 1.28
         assert values.median() > 0.65
 
 

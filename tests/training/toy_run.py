@@ -133,6 +133,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
         stage = unet_nodes.StageSettings(
             resolution=resolution,
             grow=resolution > 16,
+            grow_layers=0,
             views=None if resolution == 16 else 1,
             training=training.model_copy(update={"sheet_every": 5, "optimizer": "muon"}),
             live_prompts=2,

@@ -143,7 +143,9 @@ def _listed(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def continue_unet(start: UNet2DConditionModel, latent_size: int, grow: bool) -> UNet2DConditionModel:
+def continue_unet(
+    start: UNet2DConditionModel, latent_size: int, grow: bool, layers: int | None = None
+) -> UNet2DConditionModel:
     """The UNet of the next stage, with the weights of the one before.
 
     Args:
@@ -151,6 +153,7 @@ def continue_unet(start: UNet2DConditionModel, latent_size: int, grow: bool) -> 
         latent_size: Height and width of the new stage's latents.
         grow: Add a level outside those of `start`, as wide as its outermost (progressive growing, Karras et al.,
             2018). Latents of twice the size then reach the inherited levels at the size that these were trained on.
+        layers: Residual blocks of that level on its way down, one more on its way up; None for as many as the others.
     """
     config = {**start.config, "sample_size": latent_size}
     state = start.state_dict()
@@ -159,6 +162,9 @@ def continue_unet(start: UNet2DConditionModel, latent_size: int, grow: bool) -> 
         config["block_out_channels"] = (outermost, *start.config.block_out_channels)
         config["down_block_types"] = ("DownBlock2D", *start.config.down_block_types)
         config["up_block_types"] = (*start.config.up_block_types, "UpBlock2D")
+        inner = start.config.layers_per_block
+        inner = (inner,) * len(start.config.down_block_types) if isinstance(inner, int) else inner
+        config["layers_per_block"] = (inner[0] if layers is None else layers, *inner)
         state = {_DOWN_BLOCK.sub(_one_level_deeper, name): value for name, value in state.items()}
     unet = UNet2DConditionModel.from_config(config)
     missing, unexpected = unet.load_state_dict(state, strict=False)

@@ -46,6 +46,12 @@ class StageSettings(Settings):
 
     resolution: int = Field(ge=8, le=512, description="Side of the pictures, in pixels.")
     grow: bool = Field(False, description="Add an outer level to the UNet of the stage before.")
+    grow_layers: int | None = Field(
+        None,
+        ge=0,
+        description="Residual blocks of that level on its way down, one more on its way up; null for as many as the "
+        "others have.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice in place of keeping them: less memory for large sizes."
     )
@@ -135,7 +141,7 @@ def train_stage(
         return sheet(_draw(unet, vae, schedule, states, prompts, stage.sampling), columns=10)
 
     torch.manual_seed(stage.training.seed)
-    unet = continue_unet(start, latents["mean"].shape[-1], stage.grow)
+    unet = continue_unet(start, latents["mean"].shape[-1], stage.grow, stage.grow_layers)
     if stage.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     with whitened_pooling(unet, caption_states):
