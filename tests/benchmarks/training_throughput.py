@@ -1,13 +1,14 @@
 """How fast is a UNet's training step, against diffusers' example loop and against the machine's matrix product?
 
-Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.training_throughput [blocks]`. For
-each stage of the configuration, our loop (latents and caption states computed beforehand) and a loop that works as
-diffusers' `train_text_to_image` example does (pictures decoded, encoded by the autoencoder and captions by the text
-encoder at every step) train the same UNet on the same glyphs in batches of the same size. The example has a process of
-its own, as its users run it, so that it has nothing of ours: not our threads, nor the memory that we keep. They take
-turns in short blocks, with a measurement of the matrix product between, so that whatever else the machine does befalls
-all alike. Ours trains with the example's optimizer, AdamW, and then with the stage's own. On a GPU, UNets of about 35
-and 137 million weights at 32 × 32 latents follow.
+Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.training_throughput [blocks
+[precision]]`. For each stage of the configuration, our loop (latents and caption states computed beforehand) and a
+loop that works as diffusers' `train_text_to_image` example does (pictures decoded, encoded by the autoencoder and
+captions by the text encoder at every step) train the same UNet on the same glyphs in batches of the same size. The
+example has a process of its own, as its users run it, so that it has nothing of ours: not our threads, nor the memory
+that we keep. They take turns in short blocks, with a measurement of the matrix product between, so that whatever else
+the machine does befalls all alike. Ours trains with the example's optimizer, AdamW, and then with the stage's own, in
+the precision that the project chooses for this machine unless another is given; the example computes in float32 on a
+CPU, in which it is the faster. On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import torch
@@ -61,14 +63,14 @@ _LARGE = {"channels": (256, 384, 512), "layers": 2}, {"channels": (96, 192, 256)
 class Turns:
     """A tracker that, whenever our loop has reported a block of steps, gives the others their turn."""
 
-    def __init__(self, device, theirs=None):
-        self.device, self.theirs, self.told = device, theirs, defaultdict(list)
+    def __init__(self, device, dtype, theirs=None):
+        self.device, self.dtype, self.theirs, self.told = device, dtype, theirs, defaultdict(list)
 
     def metrics(self, values, step):
         for name, value in values.items():
             self.told[name.rpartition("/")[2]].append(value)
         if "checkpoint_seconds" not in next(iter(values)):
-            self.told["matmul"].append(matmul_rate(self.device))
+            self.told["matmul"].append(matmul_rate(self.device, self.dtype))
             if self.theirs is not None:
                 self.told["theirs"].append(self.theirs())
 
@@ -146,9 +148,9 @@ def example_loop(unet, vae, text_encoder, schedule, pictures, settings, device) 
             yield
 
 
-def matmul_rate(device: torch.device) -> float:
-    """FLOP/s of the fastest of a few matrix products: float32 on a CPU, bfloat16 on a GPU."""
-    sizes, dtype = ((8192,), torch.bfloat16) if device.type == "cuda" else ((768, 1536), torch.float32)
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of the fastest of a few matrix products in `dtype`."""
+    sizes = (8192,) if device.type == "cuda" else (768, 1536)
     rates = []
     for size in sizes:
         left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -194,10 +196,9 @@ def measure(name, unet, loss, store, settings, turns) -> None:
         flops / settings.batch_size * rate / matmul
         for rate, matmul in zip(turns.told["images_per_second"], turns.told["matmul"], strict=True)
     ]
-    precision = autocast_dtype(turns.device, settings.precision) or torch.float32
     weights = sum(parameter.numel() for parameter in unet.parameters()) / 1e6
     print(
-        f"{name} ({weights:.1f} M weights, batch {settings.batch_size}, {precision}): {ours:.1f} images/s, "
+        f"{name} ({weights:.1f} M weights, batch {settings.batch_size}, {turns.dtype}): {ours:.1f} images/s, "
         f"{flops / settings.batch_size / 1e9:.2f} GFLOP an image, {median(fractions[1:]):.0%} of the matrix product's "
         f"{turns.typical('matmul') / 1e9:.0f} GFLOP/s; input wait {turns.typical('input_wait'):.2%} of a step, "
         f"checkpoint {turns.told['checkpoint_seconds'][0]:.2f} s; peak memory {peak_memory(turns.device):.2f} GiB"
@@ -290,7 +291,7 @@ def examples_rate(example: Iterator[None], batch: int, device: torch.device) -> 
     return _BLOCK * batch / (time.perf_counter() - began)
 
 
-def default_stages(blocks: int, device: torch.device) -> None:
+def default_stages(blocks: int, precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> None:
     """The stages of the project's configuration, against the example's loop."""
     with project() as found:
         loss = DiffusionLoss(found.schedule, found.load("params:diffusion_loss"))
@@ -302,11 +303,12 @@ def default_stages(blocks: int, device: torch.device) -> None:
             for optimizer in dict.fromkeys(("adamw", stage.training.optimizer)):
                 settings = stage.training.model_copy(
                     update={"steps": blocks * _BLOCK, "report_every": _BLOCK, "sheet_every": 0}
-                    | {"checkpoint_every": 10**6, "optimizer": optimizer}
+                    | {"checkpoint_every": 10**6, "optimizer": optimizer, "precision": precision}
                 )
+                dtype = autocast_dtype(device, precision) or torch.float32
                 trained = deepcopy(unet)
                 with example_process(name, device) as turn, whitened_pooling(trained, found.caption_states):
-                    measure(f"{name}_{optimizer}", trained, loss, store, settings, Turns(device, turn))
+                    measure(f"{name}_{optimizer}", trained, loss, store, settings, Turns(device, dtype, turn))
 
 
 def large_unets(device: torch.device) -> None:
@@ -329,19 +331,19 @@ def large_unets(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         unet = text_unet(architecture, 4, 32, 384)
         loss = DiffusionLoss(ScheduleSettings(), DiffusionLossSettings())
-        measure("unet", unet, loss, store, settings, Turns(device))
+        measure("unet", unet, loss, store, settings, Turns(device, torch.bfloat16))
         del unet
         gc.collect()
 
 
-def main(blocks: int) -> None:
+def main(blocks: int = 12, precision: Literal["auto", "float32", "bfloat16"] = "auto") -> None:
     """Measure all that this machine can."""
     set_threads()
     device = choose_device()
-    default_stages(blocks, device)
+    default_stages(blocks, precision, device)
     if device.type == "cuda":
         large_unets(device)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 12)
+    main(*(int(each) if each.isdigit() else each for each in sys.argv[1:]))

@@ -22,6 +22,7 @@ def html(judges, real_samples):
     report = {"invented": shares | {"samples": 1.0}, "calibration": {"gothic": {}}}
     grid = pd.DataFrame([{"sampler": "ddim", "steps": 4, "guidance_scale": 2.0, "top1": 0.5, "top5": 1.0}])
     grid = grid.assign(top1_low=0.4, top1_high=0.6, outside=0.123, outside_low=0.05, outside_high=0.2)
+    grid = grid.assign(outside_gain=0.034, outside_gain_low=-0.01, outside_gain_high=0.1)
     samples = page.Samples(scores, images, images, scores[["width", "ink", "holes"]])
     inventions = page.Inventions(judged, images[:1], images[:1], report)
     return page.render_page(figures, group_figures(scores), samples, inventions, grid), figures
@@ -33,7 +34,7 @@ def test_it_says_the_figures(html):
     assert (
         page.percent(figures["reading"]["outside"]) in text and page.percent(figures["reading"]["outside_real"]) in text
     )
-    assert "12.3 %" in text
+    assert "12.3 %" in text and "3.4 %<small>-1.0 % to 10.0 %" in text
     assert page.number(figures["distance"]["mmd"]) in text
     assert "By style" in text and "brush" in text
 

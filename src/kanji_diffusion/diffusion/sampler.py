@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from kanji_diffusion.diffusion.schedule import sampler
 from kanji_diffusion.diffusion.text import TextEncoder
 from kanji_diffusion.diffusion.vae import decode
 from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.hardware import autocast_dtype, choose_device
+from kanji_diffusion.training.hardware import autocast, autocast_dtype, choose_device
 
 # Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
 _CPU_BATCH, _ACCELERATOR_BATCH = 8, 64
@@ -180,6 +179,7 @@ def _denoise(
     size = unet.config.sample_size
     shape = (len(generators), unet.config.in_channels, size, size)
     latents = randn_tensor(shape, generator=generators, device=unet.device) * solver.init_noise_sigma
+    dtype = autocast_dtype(unet.device, settings.precision)
     states = states.to(latents.device)
     both = torch.cat([negative.to(latents.device).expand_as(states), states])
     # The stochastic samplers go on with each picture's own generator, as the stock pipeline does.
@@ -187,7 +187,7 @@ def _denoise(
     extra = {"generator": generators} if stochastic else {}
     for timestep in solver.timesteps:
         scaled = solver.scale_model_input(latents, timestep)
-        with _precision(unet.device, settings):
+        with autocast(unet.device, dtype):
             if _is_guided(float(timestep) / solver.config.num_train_timesteps, settings):
                 doubled = torch.cat([scaled] * 2)
                 away, towards = unet(doubled, timestep, encoder_hidden_states=both).sample.float().chunk(2)
@@ -201,11 +201,6 @@ def _denoise(
 def _is_guided(time: float, settings: DrawingSettings) -> bool:
     low, high = settings.guidance_interval
     return settings.guidance_scale > 1 and low <= time <= high
-
-
-def _precision(device: torch.device, settings: DrawingSettings) -> AbstractContextManager[Any]:
-    dtype = autocast_dtype(device, settings.precision)
-    return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def draw(

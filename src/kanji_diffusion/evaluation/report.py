@@ -81,8 +81,8 @@ def sampling_plot(grid: pd.DataFrame) -> matplotlib.figure.Figure:
             axes.errorbar(
                 part["guidance_scale"], part[name], spread, marker="o", capsize=3, label=f"{solver}, {steps} steps"
             )
-        axes.set(ylim=(0, 1.02), xlabel="guidance scale", title=label)
-    panels[0].set_ylabel("read as asked for")
+        axes.set(xlabel="guidance scale", title=label)
+    panels[0].set(ylabel="read as asked for", ylim=(None, 1.02))
     panels[-1].legend(loc="lower right")
     return figure
 

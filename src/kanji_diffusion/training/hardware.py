@@ -6,9 +6,13 @@ import ctypes
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kanji_diffusion.errors import KanjiDiffusionError
 
@@ -77,6 +81,7 @@ def choose_device(device: str = "auto") -> torch.device:
         ) from error
 
 
+@cache
 def _cpu_has_fast_bfloat16() -> bool:
     # torch reports bf16 as supported wherever it can emulate it, which is several times slower than float32.
     cpuinfo = Path("/proc/cpuinfo")
@@ -99,3 +104,22 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
         if device.type == "cpu" and _cpu_has_fast_bfloat16():
             return torch.bfloat16
     return None
+
+
+@contextmanager
+def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Within it, modules on `device` compute in `dtype`, which is what `autocast_dtype` returned."""
+    _announce(device, dtype)
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        if dtype and device.type == "cpu" and torch.is_grad_enabled():
+            # On its way back torch's fused attention leaves a CPU's bfloat16 units idle, for a third of a small UNet's
+            # step.
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        else:
+            yield
+
+
+@cache
+def _announce(device: torch.device, dtype: torch.dtype | None) -> None:
+    logger.info("Models compute on %s in %s.", device, str(dtype or torch.float32).removeprefix("torch."))

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -32,7 +32,7 @@ from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.ema import ExponentialMovingAverage
-from kanji_diffusion.training.hardware import autocast_dtype, choose_device
+from kanji_diffusion.training.hardware import autocast, autocast_dtype, choose_device
 from kanji_diffusion.training.muon import Muon, is_matrix
 from kanji_diffusion.training.randomness import SampleRandom, sample_order
 from kanji_diffusion.training.tracker import NullTracker, Tracker
@@ -351,7 +351,7 @@ class Run:
         return sample, batch
 
     def _backward(self, batch: Batch, random: SampleRandom) -> torch.Tensor:
-        with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
+        with autocast(self.device, self.dtype):
             output = self.loss(self.forward, batch, random)
         share = output.loss / self.settings.accumulate
         share.backward()

@@ -66,7 +66,7 @@ class InventedSettings(Settings):
 class GridSettings(Settings):
     """Sampling settings that are compared, all with all."""
 
-    prompts: int = Field(40, ge=1, description="Characters, spread evenly, the styles in turn.")
+    prompts: int = Field(320, ge=1, description="Samples, spread evenly, that are drawn by each of them.")
     guidance_scales: tuple[Annotated[float, Field(ge=1, le=50)], ...] | None = Field(
         None, min_length=1, description="Null for that of `sampling`."
     )
@@ -240,38 +240,52 @@ def judge_invented(
 
 def compare_sampling(
     model: StableDiffusionPipeline,
-    captions: pd.DataFrame,
+    samples: pd.DataFrame,
+    scores: pd.DataFrame,
     recogniser: ResNetForImageClassification,
     settings: EvaluationSettings,
     sampling: SamplingSettings,
     cluster: ClusterSettings,
 ) -> tuple[pd.DataFrame, matplotlib.figure.Figure]:
-    """What recogniser and OCR engine read by guidance, sampler and steps, on the same prompts and seeds."""
+    """What recogniser and OCR engine read by sampler, steps and guidance, on prompts and seeds of the samples.
+
+    The gain of each row is over the least guidance with the same sampler and steps, prompt by prompt.
+    """
     grid = settings.grid
-    long = captions[captions["form"] == "long"]
-    styles = sorted(long["style"].unique())
-    characters = _spread(long["character"].unique(), grid.prompts)
-    turn = dict(zip(characters, itertools.cycle(styles), strict=False))
-    prompts = long[long["style"] == long["character"].map(turn)]
-    seeds = [settings.seed + number for number in range(len(prompts))]
-    rows = []
+    chosen = _spread(range(len(samples)), grid.prompts)
+    samples, drawn = samples.iloc[chosen], scores.iloc[chosen].reset_index(drop=True)
+    readings, rows = {}, []
     for name, steps, guidance in itertools.product(
         grid.samplers or [sampling.sampler],
         grid.steps or [sampling.steps],
-        grid.guidance_scales or [sampling.guidance_scale],
+        sorted(grid.guidance_scales or [sampling.guidance_scale]),
     ):
         options = {"sampler": name, "steps": steps, "guidance_scale": guidance}
-        chosen = sampling.model_copy(update=options)
-        pictures = _draw_in_blocks(model, prompts["text"].tolist(), seeds, chosen, cluster)
-        wanted = prompts["character"].tolist()
-        reading = pd.concat([score_readings(wanted, pictures, recogniser), score_outside(wanted, pictures)], axis=1)
-        row: dict[str, Any] = options | {"pictures": len(prompts), "top5": reading["top5"].mean()}
-        for name in ("top1", "outside"):
-            found = interval(reading[name].to_numpy(dtype=float), wanted, settings.judges.seed)
-            row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        wanted = sampling.model_copy(update=options)
+        reading = drawn if wanted == sampling else _redraw(model, samples, recogniser, wanted, cluster)
+        least = readings.setdefault((name, steps), reading)
+        row: dict[str, Any] = options | {"pictures": len(samples), "top5": reading["top5"].mean()}
+        for reader in ("top1", "outside"):
+            values, base = (part[reader].to_numpy(dtype=float) for part in (reading, least))
+            for key, found in {reader: values, f"{reader}_gain": values - base}.items():
+                estimate = interval(found, samples["character"], settings.judges.seed)
+                row |= {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
         rows.append(row)
     table = pd.DataFrame(rows)
     return table, sampling_plot(table)
+
+
+def _redraw(
+    model: StableDiffusionPipeline,
+    samples: pd.DataFrame,
+    recogniser: ResNetForImageClassification,
+    sampling: SamplingSettings,
+    cluster: ClusterSettings,
+) -> pd.DataFrame:
+    """The samples drawn by other settings, as they are read."""
+    pictures = _draw_in_blocks(model, samples["prompt"].tolist(), samples["seed"].tolist(), sampling, cluster)
+    wanted = samples["character"].tolist()
+    return pd.concat([score_readings(wanted, pictures, recogniser), score_outside(wanted, pictures)], axis=1)
 
 
 def write_page(

@@ -54,7 +54,8 @@ def create_pipeline() -> Pipeline:
                 nodes.compare_sampling,
                 [
                     "text_to_kanji",
-                    "captions",
+                    "samples",
+                    "sample_scores",
                     "recogniser",
                     "params:evaluation",
                     "params:sampling",

@@ -1,0 +1,40 @@
+"""What modules compute in."""
+
+import logging
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
+
+from kanji_diffusion.training import hardware
+from kanji_diffusion.training.hardware import autocast
+
+CPU = torch.device("cpu")
+
+
+def attend(dtype):
+    """Attention of 2 heads within `autocast`, and its gradients."""
+    inputs = [torch.randn(3, 2, 16, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    inputs = [each.requires_grad_() for each in inputs]
+    with autocast(CPU, dtype):
+        result = F.scaled_dot_product_attention(*inputs)
+    result.float().square().sum().backward()
+    return result, [each.grad for each in inputs]
+
+
+def test_attention_in_bfloat16_is_trained_without_the_fused_kernel():
+    exact, gradients = attend(None)
+    result, halved = attend(torch.bfloat16)
+    assert exact.dtype == torch.float32 and result.dtype == torch.bfloat16
+    assert "Flash" in exact.grad_fn.name() and "Flash" not in result.grad_fn.name()
+    torch.testing.assert_close(result.float(), exact, atol=0.02, rtol=0.02)
+    for ours, theirs in zip(halved, gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
+
+
+def test_what_models_compute_in_is_told_once(caplog):
+    hardware._announce.cache_clear()
+    with caplog.at_level(logging.INFO):
+        for dtype in (None, torch.bfloat16, None):
+            with autocast(CPU, dtype):
+                pass
+    assert caplog.messages == ["Models compute on cpu in float32.", "Models compute on cpu in bfloat16."]
