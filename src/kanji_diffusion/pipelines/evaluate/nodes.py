@@ -254,7 +254,8 @@ def compare_sampling(
     grid = settings.grid
     chosen = _spread(range(len(samples)), grid.prompts)
     samples, drawn = samples.iloc[chosen], scores.iloc[chosen].reset_index(drop=True)
-    readings, rows = {}, []
+    first: dict[tuple[str, int], pd.DataFrame] = {}
+    rows = []
     for name, steps, guidance in itertools.product(
         grid.samplers or [sampling.sampler],
         grid.steps or [sampling.steps],
@@ -263,7 +264,7 @@ def compare_sampling(
         options = {"sampler": name, "steps": steps, "guidance_scale": guidance}
         wanted = sampling.model_copy(update=options)
         reading = drawn if wanted == sampling else _redraw(model, samples, recogniser, wanted, cluster)
-        least = readings.setdefault((name, steps), reading)
+        least = first.setdefault((name, steps), reading)
         row: dict[str, Any] = options | {"pictures": len(samples), "top5": reading["top5"].mean()}
         for reader in ("top1", "outside"):
             values, base = (part[reader].to_numpy(dtype=float) for part in (reading, least))
