@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.evaluation import invented
 from kanji_diffusion.evaluation.invented import (
     KnownCharacters,
     cut_parts,
@@ -62,18 +63,42 @@ def test_characters_of_an_unseen_face_are_found_among_all(known, unseen):
     assert judged["components"].mean() > 0.6
 
 
+def test_a_smudge_does_not_make_a_character_new(known, unseen):
+    smudged = decode_images(unseen).copy()
+    places = np.random.default_rng(0).integers(4, 48, (len(smudged), 6, 2))
+    for picture, spots in zip(smudged, places, strict=True):
+        for row, column in spots:
+            spot = picture[row : row + 12, column : column + 12]
+            np.minimum(spot, 120, out=spot)
+    judged = known.judge(smudged)
+    by_shape = (judged["similarity"] < known.calibration.existing).mean()
+    assert by_shape > 0.6
+    assert judged["new"].mean() < 0.5 * by_shape
+
+
+def test_without_an_ocr_engine_the_shape_alone_decides(drawn, unseen, monkeypatch):
+    monkeypatch.setattr(invented, "has_outside_reader", lambda: False)
+    table, images = drawn[0].iloc[::4], decode_images(unseen)
+    known = KnownCharacters(table, decode_images(table), images, unseen["character"])
+    judged = known.judge(images)
+    assert (judged["new"] == (judged["similarity"] < known.calibration.existing)).all()
+    assert (judged["read_outside"] == "").all()
+
+
 def test_halves_of_two_characters_are_new_and_made_of_components(known, unseen):
     images = decode_images(unseen)
     others = np.roll(images, 7, axis=0)
     images[:, :, 32:] = others[:, :, 32:]
     judged = known.judge(images)
-    assert judged["new"].mean() > 0.85
+    # The OCR engine takes some for a character, and a few are one.
+    assert judged["new"].mean() > 0.5
     assert judged["components"].mean() > known.calibration.figures["components_upside_down"]
 
 
 def test_cut_to_pieces_they_are_new_but_have_no_components(known, unseen):
     judged = known.judge(scramble(decode_images(unseen)))
-    assert judged["new"].mean() > 0.95
+    # The OCR engine is sure of a few of them.
+    assert judged["new"].mean() > 0.9
     assert judged["components"].mean() < 0.1
     figures = invention_figures(judged.assign(subject=unseen["character"]))
     assert figures["components_low"] <= figures["components"] <= figures["components_high"]
@@ -83,7 +108,7 @@ def test_cut_to_pieces_they_are_new_but_have_no_components(known, unseen):
 def test_the_judge_tells_how_good_it_is(known):
     figures = known.calibration.figures
     assert figures["new_existing"] < 0.15
-    assert figures["new_hybrids"] > 0.85
+    assert figures["new_hybrids"] > 0.5
     assert figures["components_scrambled"] < 0.1
     assert figures["components_existing"] > figures["components_upside_down"] + 0.2
 

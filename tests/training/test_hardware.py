@@ -31,10 +31,9 @@ def test_attention_in_bfloat16_is_trained_without_the_fused_kernel():
         torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
 
 
-def test_what_models_compute_in_is_told_once(caplog):
-    hardware._announce.cache_clear()
+def test_what_models_are_trained_in_is_told_once(caplog):
+    hardware.tell_once.cache_clear()
     with caplog.at_level(logging.INFO):
         for dtype in (None, torch.bfloat16, None):
-            with autocast(CPU, dtype):
-                pass
-    assert caplog.messages == ["Models compute on cpu in float32.", "Models compute on cpu in bfloat16."]
+            hardware.tell_once(CPU, dtype)
+    assert caplog.messages == ["Models are trained on cpu in float32.", "Models are trained on cpu in bfloat16."]

@@ -1,13 +1,15 @@
 """Kanji for meanings that have none: are they new, and are they made of what kanji are made of?
 
-Both questions are put to pictures of every character that a face can draw. Their answers are calibrated on the model's
-own samples of existing characters, which wobble as its inventions do, and checked on pictures whose answer is known.
+Both questions are put to pictures of every character that a face can draw, and whether a picture is new also to an OCR
+engine, which knows a character by its strokes where a smudge makes the shape unlike any. The answers are calibrated on
+the model's own samples of existing characters, which wobble as its inventions do, and checked on pictures whose answer
+is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
@@ -16,6 +18,7 @@ import pandas as pd
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.evaluation.shapes import nearest, shape_vectors
+from kanji_diffusion.scoring.outside import has_outside_reader, read_surely
 
 SHOWN = 3
 """Nearest existing characters that are told of each picture."""
@@ -58,6 +61,7 @@ class Calibration:
 
     Attributes:
         existing: Similarity from which a picture counts as an existing character; null without calibration pictures.
+        sure: Confidence of the OCR engine from which a picture counts as the character that it reads.
         parts: Similarity from which both halves of a picture count as real components.
         figures: Shares of pictures whose answer is known: `new_existing` (existing characters that are taken for new),
             `new_hybrids` (halves of two characters that are taken for new, as they should be), `components_existing`
@@ -66,8 +70,14 @@ class Calibration:
     """
 
     existing: float
+    sure: float
     parts: float
     figures: dict[str, float]
+
+    def new(self, similarity: np.ndarray, most_alike: Sequence[str], seen: pd.DataFrame) -> np.ndarray:
+        """Whether pictures are no existing character, bool `[N]`, by similarity to the one that each is most like."""
+        known = (seen["confidence"] >= self.sure) | (seen["text"] == np.array(most_alike, dtype=object))
+        return (similarity < self.existing) & ~known.to_numpy()
 
 
 class KnownCharacters:
@@ -104,13 +114,17 @@ class KnownCharacters:
 
         Returns:
             One row each: `nearest` (a list of existing characters, most alike first), `similarity` to the first,
-            `part_similarity` (of the less alike half to the best real component), `new`, `components` and
-            `components_new` (both), 1 or 0, or not a number where nothing calibrated the judge.
+            `part_similarity` (of the less alike half to the best real component), `read_outside` (what an OCR engine
+            reads) and `read_confidence`, `new`, `components` and `components_new` (both), 1 or 0, or not a number where
+            nothing calibrated the judge. A picture is new if it is less like any character than the threshold, and the
+            engine neither is sure of a character nor reads the one that it is most like.
         """
         found = nearest(shape_vectors(images), self._bank, 8 * SHOWN)
         names = [list(dict.fromkeys(self._names[row]))[:SHOWN] for row in found.index]
-        parts = self._part_similarity(images, [row[0] for row in names])
-        new = (found.similarity[:, 0] < self.calibration.existing).astype(float)
+        most_alike = [row[0] for row in names]
+        parts = self._part_similarity(images, most_alike)
+        seen = _read(images)
+        new = self.calibration.new(found.similarity[:, 0], most_alike, seen).astype(float)
         components = (parts >= self.calibration.parts).astype(float)
         if not self.calibration.figures:
             new[:] = components[:] = np.nan
@@ -119,6 +133,8 @@ class KnownCharacters:
                 "nearest": names,
                 "similarity": found.similarity[:, 0],
                 "part_similarity": parts,
+                "read_outside": seen["text"],
+                "read_confidence": seen["confidence"],
                 "new": new,
                 "components": components,
                 "components_new": new * components,
@@ -138,31 +154,43 @@ class KnownCharacters:
     def _calibrate(self, images: np.ndarray, characters: list[str], missed: float) -> Calibration:
         """Every second picture sets the thresholds, the others check them."""
         if len(images) < 4:
-            return Calibration(float("nan"), float("nan"), {})
-        alike = self._similarity(images)
-        existing = float(np.quantile(alike[::2], missed))
+            return Calibration(float("nan"), float("nan"), float("nan"), {})
+        alike, names = self._first(images)
+        seen = _read(images)
+        existing, sure = (float(np.quantile(part[::2], missed)) for part in (alike, seen["confidence"]))
         real = self._part_similarity(images, characters)
         turned, scrambled = images[:, ::-1].copy(), scramble(images)
-        over, pieces = (self._part_similarity(part, self._first_names(part)) for part in (turned, scrambled))
+        over, pieces = (self._part_similarity(part, self._first(part)[1]) for part in (turned, scrambled))
         parts = _dividing_line(real[::2], over[::2])
         partners = np.roll(np.arange(len(images)), 1 + len(images) // 3)
         hybrids = images.copy()
         hybrids[:, :, images.shape[-1] // 2 :] = images[partners][:, :, images.shape[-1] // 2 :]
-        mixed = np.array([characters[row] != characters[other] for row, other in enumerate(partners)])
+        hybrids = hybrids[[characters[row] != characters[other] for row, other in enumerate(partners)]]
+        lines = Calibration(existing, sure if has_outside_reader() else float("inf"), parts, {})
         figures = {
-            "new_existing": (alike[1::2] < existing).mean(),
-            "new_hybrids": (self._similarity(hybrids[mixed]) < existing).mean() if mixed.any() else np.nan,
+            "new_existing": lines.new(alike, names, seen)[1::2].mean(),
+            "new_hybrids": lines.new(*self._first(hybrids), _read(hybrids)).mean() if len(hybrids) else np.nan,
             "components_existing": (real[1::2] >= parts).mean(),
             "components_upside_down": (over[1::2] >= parts).mean(),
             "components_scrambled": (pieces[1::2] >= parts).mean(),
         }
-        return Calibration(existing, parts, {name: float(value) for name, value in figures.items()})
+        return replace(lines, figures={name: float(value) for name, value in figures.items()})
 
-    def _similarity(self, images: np.ndarray) -> np.ndarray:
-        return nearest(shape_vectors(images), self._bank).similarity[:, 0]
+    def _first(self, images: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """How alike each picture is to the existing character that it is most like, and which that is."""
+        found = nearest(shape_vectors(images), self._bank)
+        return found.similarity[:, 0], self._names[found.index[:, 0]].tolist()
 
-    def _first_names(self, images: np.ndarray) -> list[str]:
-        return self._names[nearest(shape_vectors(images), self._bank).index[:, 0]].tolist()
+
+def _read(images: np.ndarray) -> pd.DataFrame:
+    """What an OCR engine, if there is one, reads of each picture.
+
+    Returns:
+        `text` and `confidence`, which is 0 where the text is no single character.
+    """
+    seen = read_surely(images) if has_outside_reader() else [("", 0.0)] * len(images)
+    found = [(text, confidence if len(text) == 1 else 0.0) for text, confidence in seen]
+    return pd.DataFrame(found, columns=["text", "confidence"])
 
 
 def invention_figures(judged: pd.DataFrame, seed: int = 0) -> dict[str, float]:

@@ -28,18 +28,23 @@ def has_outside_reader() -> bool:
 
 
 def read_outside(images: np.ndarray) -> list[str]:
+    """The text on each of the pictures uint8 `[N, H, W]`, "" for none; see `read_surely`."""
+    return [text for text, _ in read_surely(images)]
+
+
+def read_surely(images: np.ndarray) -> list[tuple[str, float]]:
     """Read pictures with PP-OCRv4, as the package rapidocr-onnxruntime brings it (Du et al., 2020).
 
     Args:
         images: uint8 `[N, H, W]`, dark on white.
 
     Returns:
-        The text on each; "" for none.
+        The text on each, "" for none, and how sure the engine is of it, from 0 to 1.
     """
     if not len(images):
         return []
     found, _ = _engine(torch.get_num_threads()).text_rec([_page(image) for image in images])
-    return [text for text, _ in found]
+    return [(text, float(confidence)) for text, confidence in found]
 
 
 @cache

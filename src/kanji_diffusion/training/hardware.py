@@ -109,7 +109,6 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
     """Within it, modules on `device` compute in `dtype`, which is what `autocast_dtype` returned."""
-    _announce(device, dtype)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         if dtype and device.type == "cpu" and torch.is_grad_enabled():
             # On its way back torch's fused attention leaves a CPU's bfloat16 units idle, for a third of a small UNet's
@@ -121,5 +120,6 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
 
 
 @cache
-def _announce(device: torch.device, dtype: torch.dtype | None) -> None:
-    logger.info("Models compute on %s in %s.", device, str(dtype or torch.float32).removeprefix("torch."))
+def tell_once(device: torch.device, dtype: torch.dtype | None) -> None:
+    """Log, the first time, where and in what precision models are trained."""
+    logger.info("Models are trained on %s in %s.", device, str(dtype or torch.float32).removeprefix("torch."))

@@ -32,7 +32,7 @@ from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.ema import ExponentialMovingAverage
-from kanji_diffusion.training.hardware import autocast, autocast_dtype, choose_device
+from kanji_diffusion.training.hardware import autocast, autocast_dtype, choose_device, tell_once
 from kanji_diffusion.training.muon import Muon, is_matrix
 from kanji_diffusion.training.randomness import SampleRandom, sample_order
 from kanji_diffusion.training.tracker import NullTracker, Tracker
@@ -249,6 +249,7 @@ class Run:
         self.folder, self.tracker, self.sheet, self.workers = folder, tracker, sheet, workers
         self.device = choose_device(settings.device)
         self.dtype = autocast_dtype(self.device, settings.precision)
+        tell_once(self.device, self.dtype)
         # Tensor cores want channels last; on a CPU batch normalisation is faster with it, group normalisation without.
         normed = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
         layout = torch.channels_last if self.device.type == "cuda" or normed else torch.contiguous_format
