@@ -13,10 +13,10 @@ CPU, in which it is the faster. On a GPU, UNets of about 35 and 137 million weig
 
 from __future__ import annotations
 
+import argparse
 import gc
 import io
 import resource
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -336,7 +336,7 @@ def large_unets(device: torch.device) -> None:
         gc.collect()
 
 
-def main(blocks: int = 12, precision: Literal["auto", "float32", "bfloat16"] = "auto") -> None:
+def main(blocks: int, precision: Literal["auto", "float32", "bfloat16"]) -> None:
     """Measure all that this machine can."""
     set_threads()
     device = choose_device()
@@ -346,4 +346,8 @@ def main(blocks: int = 12, precision: Literal["auto", "float32", "bfloat16"] = "
 
 
 if __name__ == "__main__":
-    main(*(int(each) if each.isdigit() else each for each in sys.argv[1:]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("blocks", nargs="?", type=int, default=12)
+    parser.add_argument("precision", nargs="?", choices=("auto", "float32", "bfloat16"), default="auto")
+    asked = parser.parse_args()
+    main(asked.blocks, asked.precision)

@@ -17,7 +17,9 @@ def html(judges, real_samples):
     rows = rows.assign(part="trained", stroke_count=3, grade=1, frequency=5)
     scores, figures = judges.score(rows, images)
     row = {"subject": "<robot> & co", "style": "gothic", "kind": "invented", "nearest": ["口", "日"]}
-    judged = pd.DataFrame([row | {"similarity": 0.5, "read_outside": "回", "new": 1.0, "components": 0.0}])
+    judged = pd.DataFrame(
+        [row | {"similarity": 0.5, "read_outside": "回", "read_confidence": 0.4, "new": 1.0, "components": 0.0}]
+    )
     shares = {f"{name}{end}": 0.5 for name in ("new", "components", "components_new") for end in ("", "_low", "_high")}
     report = {"invented": shares | {"samples": 1.0}, "calibration": {"gothic": {}}}
     grid = pd.DataFrame([{"sampler": "ddim", "steps": 4, "guidance_scale": 2.0, "top1": 0.5, "top5": 1.0}])
@@ -36,7 +38,7 @@ def test_it_says_the_figures(html):
     )
     assert "12.3 %" in text and "3.4 %<small>-1.0 % to 10.0 %" in text
     assert page.number(figures["distance"]["mmd"]) in text
-    assert "near 口 日 (0.50), read 回" in text
+    assert "near 口 日 (0.50), read 回 (0.40)" in text
     assert "By style" in text and "brush" in text
 
 

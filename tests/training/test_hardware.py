@@ -1,9 +1,11 @@
 """What modules compute in."""
 
 import logging
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
+from torch.nn.attention import SDPBackend
 
 from kanji_diffusion.training import hardware
 from kanji_diffusion.training.hardware import autocast
@@ -29,6 +31,17 @@ def test_attention_in_bfloat16_is_trained_without_the_fused_kernel():
     torch.testing.assert_close(result.float(), exact, atol=0.02, rtol=0.02)
     for ours, theirs in zip(halved, gradients, strict=True):
         torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.05)
+
+
+def test_pictures_are_drawn_with_the_fused_kernel(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(hardware, "sdpa_kernel", lambda kernel: chosen.append(kernel) or nullcontext())
+    with torch.no_grad(), autocast(CPU, torch.bfloat16):
+        pass
+    assert not chosen
+    with autocast(CPU, torch.bfloat16):
+        pass
+    assert chosen == [SDPBackend.MATH]
 
 
 def test_what_models_are_trained_in_is_told_once(caplog):

@@ -61,7 +61,8 @@ class Calibration:
 
     Attributes:
         existing: Similarity from which a picture counts as an existing character; null without calibration pictures.
-        sure: Confidence of the OCR engine from which a picture counts as the character that it reads.
+        sure: Confidence of the OCR engine from which a picture counts as the character that it reads; infinite without
+            an engine.
         parts: Similarity from which both halves of a picture count as real components.
         figures: Shares of pictures whose answer is known: `new_existing` (existing characters that are taken for new),
             `new_hybrids` (halves of two characters that are taken for new, as they should be), `components_existing`
@@ -88,7 +89,7 @@ class KnownCharacters:
         images: Their pictures, uint8 `[N, H, W]`.
         calibration: Pictures of existing characters as the model draws them, uint8 `[M, H, W]`.
         characters: What each of them shows, `[M]`.
-        missed: Share of existing characters that may pass for new.
+        missed: Share of existing characters that shape alone, or the OCR engine alone, may take for new.
     """
 
     def __init__(
@@ -115,15 +116,16 @@ class KnownCharacters:
         Returns:
             One row each: `nearest` (a list of existing characters, most alike first), `similarity` to the first,
             `part_similarity` (of the less alike half to the best real component), `read_outside` (what an OCR engine
-            reads) and `read_confidence`, `new`, `components` and `components_new` (both), 1 or 0, or not a number where
-            nothing calibrated the judge. A picture is new if it is less like any character than the threshold, and the
-            engine neither is sure of a character nor reads the one that it is most like.
+            reads, "" for nothing or without an engine) and `read_confidence` (0 where that is no existing character),
+            `new`, `components` and `components_new` (both), 1 or 0, or not a number where nothing calibrated the judge.
+            A picture is new if it is less like any character than the threshold, and the engine neither is sure of an
+            existing character nor reads the one that the picture is most like.
         """
         found = nearest(shape_vectors(images), self._bank, 8 * SHOWN)
         names = [list(dict.fromkeys(self._names[row]))[:SHOWN] for row in found.index]
         most_alike = [row[0] for row in names]
         parts = self._part_similarity(images, most_alike)
-        seen = _read(images)
+        seen = self._read(images)
         new = self.calibration.new(found.similarity[:, 0], most_alike, seen).astype(float)
         components = (parts >= self.calibration.parts).astype(float)
         if not self.calibration.figures:
@@ -156,8 +158,10 @@ class KnownCharacters:
         if len(images) < 4:
             return Calibration(float("nan"), float("nan"), float("nan"), {})
         alike, names = self._first(images)
-        seen = _read(images)
-        existing, sure = (float(np.quantile(part[::2], missed)) for part in (alike, seen["confidence"]))
+        seen = self._read(images)
+        existing = float(np.quantile(alike[::2], missed))
+        read = seen["confidence"].iloc[::2]
+        sure = float(read[read > 0].quantile(missed)) if (read > 0).any() else float("inf")
         real = self._part_similarity(images, characters)
         turned, scrambled = images[:, ::-1].copy(), scramble(images)
         over, pieces = (self._part_similarity(part, self._first(part)[1]) for part in (turned, scrambled))
@@ -166,10 +170,10 @@ class KnownCharacters:
         hybrids = images.copy()
         hybrids[:, :, images.shape[-1] // 2 :] = images[partners][:, :, images.shape[-1] // 2 :]
         hybrids = hybrids[[characters[row] != characters[other] for row, other in enumerate(partners)]]
-        lines = Calibration(existing, sure if has_outside_reader() else float("inf"), parts, {})
+        lines = Calibration(existing, sure, parts, {})
         figures = {
             "new_existing": lines.new(alike, names, seen)[1::2].mean(),
-            "new_hybrids": lines.new(*self._first(hybrids), _read(hybrids)).mean() if len(hybrids) else np.nan,
+            "new_hybrids": lines.new(*self._first(hybrids), self._read(hybrids)).mean() if len(hybrids) else np.nan,
             "components_existing": (real[1::2] >= parts).mean(),
             "components_upside_down": (over[1::2] >= parts).mean(),
             "components_scrambled": (pieces[1::2] >= parts).mean(),
@@ -181,16 +185,11 @@ class KnownCharacters:
         found = nearest(shape_vectors(images), self._bank)
         return found.similarity[:, 0], self._names[found.index[:, 0]].tolist()
 
-
-def _read(images: np.ndarray) -> pd.DataFrame:
-    """What an OCR engine, if there is one, reads of each picture.
-
-    Returns:
-        `text` and `confidence`, which is 0 where the text is no single character.
-    """
-    seen = read_surely(images) if has_outside_reader() else [("", 0.0)] * len(images)
-    found = [(text, confidence if len(text) == 1 else 0.0) for text, confidence in seen]
-    return pd.DataFrame(found, columns=["text", "confidence"])
+    def _read(self, images: np.ndarray) -> pd.DataFrame:
+        """`text` that an OCR engine, if there is one, reads, and its `confidence`: 0 if that is no known character."""
+        seen = read_surely(images) if has_outside_reader() else [("", 0.0)] * len(images)
+        table = pd.DataFrame(seen, columns=["text", "confidence"])
+        return table.assign(confidence=table["confidence"].where(table["text"].isin(self._names), 0.0))
 
 
 def invention_figures(judged: pd.DataFrame, seed: int = 0) -> dict[str, float]:

@@ -174,7 +174,7 @@ def _copies(samples: Samples) -> list[dict[str, Any]]:
 def _inventions(inventions: Inventions) -> list[dict[str, Any]]:
     return [
         {"sample": embed(inventions.images[row]), "nearest": embed(inventions.nearest[row])}
-        | {name: entry[name] for name in ("subject", "kind", "similarity", "read_outside")}
+        | {name: entry[name] for name in ("subject", "kind", "similarity", "read_outside", "read_confidence")}
         | {name: bool(entry[name] == 1) for name in ("new", "components")}
         | {"characters": " ".join(entry["nearest"])}
         for row, entry in _rows(inventions.scores.head(_INVENTIONS))

@@ -111,8 +111,8 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
     """Within it, modules on `device` compute in `dtype`, which is what `autocast_dtype` returned."""
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         if dtype and device.type == "cpu" and torch.is_grad_enabled():
-            # On its way back torch's fused attention leaves a CPU's bfloat16 units idle, for a third of a small UNet's
-            # step.
+            # On its way back torch's fused attention in bfloat16 takes 8 ms where that in float32 takes 0.3. Written
+            # out, torch computes it in float32.
             with sdpa_kernel(SDPBackend.MATH):
                 yield
         else:
