@@ -64,6 +64,7 @@ def unet(tmp_path):
         checkpoint_every=10,
         sheet_every=25,
         optimizer="muon",
+        precision="float32",
     )
 
     def make():

@@ -59,9 +59,8 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(line, tmp_path, st
 
 
 def test_parts_of_a_batch_give_the_whole_batchs_result(line):
-    # In bfloat16 sums of parts are rounded otherwise than the sum of all.
-    whole = train(line()[0], SquareLoss(), *line(precision="float32")[1:], name="line")
-    parts = train(line()[0], SquareLoss(), *line(precision="float32", accumulate=4)[1:], name="line")
+    whole = train(line()[0], SquareLoss(), *line()[1:], name="line")
+    parts = train(line()[0], SquareLoss(), *line(accumulate=4)[1:], name="line")
     for first, second in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
 
