@@ -45,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 _KNOWN_SIDE = 32
 _FEWEST_TO_CALIBRATE = 20
-_FEWEST_TO_COMPARE = 4
+# Pictures that tell whether samples are what a model draws.
+_TELLING = 4
 # Pictures that are sent to a worker at once.
 _BLOCK = 64
 
@@ -267,7 +268,7 @@ def compare_sampling(
     ):
         options = {"sampler": name, "steps": steps, "guidance_scale": guidance}
         wanted = sampling.model_copy(update=options)
-        known = wanted == sampling and _drew(model, samples.head(_FEWEST_TO_COMPARE), wanted)
+        known = wanted == sampling and _drew(model, samples.head(_TELLING), wanted)
         reading = drawn if known else _redraw(model, samples, recogniser, wanted, cluster)
         least = first.setdefault((name, steps), reading)
         row: dict[str, Any] = options | {"pictures": len(samples), "top5": reading["top5"].mean()}
