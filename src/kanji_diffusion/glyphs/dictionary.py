@@ -42,6 +42,9 @@ _ABOUT_THE_CHARACTER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+# "two-branch tree radical (no. 115)", "two-stroke water radical or ice radical (no. 15)"
+_RADICAL_NAME = re.compile(r"([a-z' -]+?)(?: or [a-z' -]+)? radical\b.*\(no\. ?\d+\)")
+
 
 class CharacterSelection(Settings):
     """Which characters to draw: the union of the criteria, of those that have a meaning."""
@@ -62,7 +65,8 @@ def read_kanjidic2(path: Path) -> pd.DataFrame:
 
     Returns:
         One row per character, sorted by code point: character, code_point, on_readings, kun_readings,
-        meanings, variants (lists of str; `meanings` are English and cleaned, in the dictionary's order),
+        meanings, radical_names, variants (lists of str; `meanings` are English and cleaned, in the dictionary's order;
+        `radical_names` are what a radical is called there, such as "two-branch tree" for 禾),
         grade, jlpt, frequency (rank, 1 = most frequent), stroke_count, radical (1-214); the last five
         are nullable integers.
 
@@ -237,6 +241,7 @@ def _character_row(element: Element, by_standard: dict[tuple[str | None, str | N
         "on_readings": readings("ja_on"),
         "kun_readings": readings("ja_kun"),
         "meanings": clean_meanings(meanings),
+        "radical_names": [match[1] for meaning in meanings if (match := _RADICAL_NAME.match(meaning))],
         "variants": sorted({variant for variant in variants if variant}),
         "grade": number("misc/grade"),
         "jlpt": number("misc/jlpt"),
