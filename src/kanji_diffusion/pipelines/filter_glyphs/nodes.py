@@ -15,7 +15,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.evaluation.report import figure_image, labelled_sheet, score_histograms
-from kanji_diffusion.glyphs.captions import caption_rows
+from kanji_diffusion.glyphs.captions import caption_rows, meaning_captions
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring import aesthetics, clip, consensus, filtering, ink, recogniser
 from kanji_diffusion.training.loop import TrainingSettings, train
@@ -90,6 +90,7 @@ def train_clip(
     if settings.source != clip.TRAINED:
         return scorer
     seen = glyphs[glyphs["split"] == "train"]
+    captions = meaning_captions(captions)
     texts = captions["text"].tolist()
     images = recogniser.resample(decode_images(seen), settings.image_size)
     store = clip.PairStore(images, caption_rows(seen, captions), texts, clip.pooled_texts(scorer, texts), bending)
