@@ -34,7 +34,9 @@ def test_each_latent_meets_all_its_captions_and_no_other():
 
 
 def test_styles_that_are_repeated_are_read_more_often():
-    repeats = StyleRepeats({"brush": 3}).of(pd.Series(["gothic", "brush", "mincho"]))
+    glyphs = pd.DataFrame({"style": ["gothic", "brush", "mincho"], "split": "train"})
+    repeats = StyleRepeats({"brush": 3}).of(glyphs)
+    assert StyleRepeats({"structure": 2, "brush": 3}).of(glyphs.assign(split="structure")).tolist() == [2, 2, 2]
     latents = {name: np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1) for name in ("mean", "std")}
     captions = np.array([[1, -1], [2, 3], [3, -1]])
     repeated, plain = LatentStore(latents, STATES, captions, 0.0, repeats), LatentStore(latents, STATES, captions, 0.0)
@@ -45,6 +47,19 @@ def test_styles_that_are_repeated_are_read_more_often():
     means, states = batch["mean"].flatten(), batch["states"].flatten()
     assert torch.bincount(means.long()).tolist() == [100, 300, 100]
     assert set(states[means == 1].tolist()) == {2.0, 3.0} and set(states[means == 2].tolist()) == {3.0}
+
+
+def test_captions_are_read_as_often_as_their_shares_say():
+    latents = {name: np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1) for name in ("mean", "std")}
+    shares = np.array([[0.7, 0.3], [1.0, 0.0]], np.float32)
+    shared = LatentStore(latents, STATES, np.array([[1, 2], [3, -1]]), 0.0, shares=shares)
+    plain = LatentStore(latents, STATES, np.array([[1, 2], [3, -1]]), 0.0)
+    assert shared.fingerprint() != plain.fingerprint()
+    assert pickle.loads(pickle.dumps(shared)).fingerprint() == shared.fingerprint()
+    index = torch.arange(4000) % 2
+    states = shared.gather(index, SampleRandom(0, torch.arange(4000)))["states"].flatten()
+    assert abs((states[index == 0] == 1).float().mean() - 0.7) < 0.03
+    assert set(states[index == 1].tolist()) == {3.0}
 
 
 def test_a_tenth_of_the_captions_is_dropped():

@@ -9,8 +9,10 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTCollection, TTFont
 
+from kanji_diffusion.glyphs.compositions import Compositions, composition_table, name_components
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.glyphs.fonts import FaceRule, FontSettings, audit_glyphs, list_faces
+from kanji_diffusion.glyphs.kanjivg import Composition, kanjivg_folder, read_kanjivg
 
 Box = tuple[int, int, int, int]
 FontMaker = Callable[..., Path]
@@ -24,6 +26,26 @@ def dictionary(raw_data: Path) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def grade_one(dictionary: pd.DataFrame) -> pd.DataFrame:
     return select_characters(dictionary, CharacterSelection(grades=(1,)))
+
+
+@pytest.fixture(scope="session")
+def drawn() -> dict[str, Composition]:
+    return read_kanjivg(kanjivg_folder())
+
+
+@pytest.fixture(scope="session")
+def composition_tables(drawn: dict[str, Composition], dictionary: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return composition_table(drawn), name_components(drawn, dictionary)
+
+
+@pytest.fixture(scope="session")
+def names(composition_tables: tuple[pd.DataFrame, pd.DataFrame]) -> pd.DataFrame:
+    return composition_tables[1]
+
+
+@pytest.fixture(scope="session")
+def compositions(composition_tables: tuple[pd.DataFrame, pd.DataFrame]) -> Compositions:
+    return Compositions(*composition_tables)
 
 
 @pytest.fixture(scope="session")

@@ -53,9 +53,9 @@ class LatentStore:
         latents: `mean` and `std`, float `[N, C, h, w]`, memory-mapped or not; nothing is copied but what is read.
         states: Caption states `[M, L, D]`, or tokens int64 `[M, L]`; entry 0 is the empty caption.
         captions: int64 `[N, K]`, the captions of each latent as rows of `states`; rows with fewer are padded by -1.
-        shares: float `[N, K]`, how often each caption is read; those of a latent sum to 1.
         dropout: Share of reads that see the empty caption.
         repeats: How often each latent is an entry of the store, int64 `[N]`; None for once each.
+        shares: float `[N, K]`, how often each caption is read, those of a latent sum to 1; None for all alike.
     """
 
     def __init__(
@@ -63,15 +63,17 @@ class LatentStore:
         latents: Mapping[str, np.ndarray],
         states: np.ndarray,
         captions: np.ndarray,
-        shares: np.ndarray,
         dropout: float,
         repeats: np.ndarray | None = None,
+        shares: np.ndarray | None = None,
     ) -> None:
-        self._arguments = dict(latents), states, captions, shares, dropout, repeats
+        self._arguments = dict(latents), states, captions, dropout, repeats, shares
         self.mean, self.std, self.states = map(read_only_tensor, (latents["mean"], latents["std"], states))
-        self.captions = torch.from_numpy(captions)
-        self.below = torch.from_numpy(shares).cumsum(dim=1).float()
-        self.last = (self.captions >= 0).sum(dim=1) - 1
+        self.captions = read_only_tensor(captions)
+        real = self.captions >= 0
+        alike = real / real.sum(dim=1, keepdim=True)
+        self.below = (alike if shares is None else read_only_tensor(shares)).cumsum(dim=1).float()
+        self.last = real.sum(dim=1) - 1
         self.dropout = dropout
         once = np.arange(len(self.mean))
         self.entries = torch.from_numpy(once if repeats is None else once.repeat(repeats))

@@ -212,7 +212,8 @@ def train_stage(
         return sheet(_draw(drawn, vae, schedule, caption_states, text_encoder, prompts, stage.sampling), columns=10)
 
     read = caption_states["tokens"] if text_encoder else caption_states["states"]
-    store = LatentStore(latents, read, latents["captions"], latents["shares"], dropout.rate, latents["repeats"])
+    captioned, repeats, shares = (latents[name] for name in ("captions", "repeats", "shares"))
+    store = LatentStore({name: latents[name] for name in ("mean", "std")}, read, captioned, dropout.rate, repeats, shares)
     train(
         module,
         DiffusionLoss(schedule, loss, stage.emphasis),
