@@ -31,14 +31,17 @@ _LIBRARIES = ("diffusers", "transformers", "open_clip_torch")
 _REGISTRIES = frozenset(vars(nn.Module()))
 _WITHOUT_EFFECT = frozenset(
     {
-        # Where a part was loaded from, and with what; the versions that compute are counted by themselves.
-        *("_name_or_path", "name_or_path", "_commit_hash", "_diffusers_version", "transformers_version"),
+        # Noted when a part is saved or loaded. Its class and the versions that compute are counted by themselves.
+        *("_class_name", "_name_or_path", "name_or_path", "_commit_hash", "_diffusers_version", "transformers_version"),
+        *("_use_kernels", "_weight_conversions"),
         # Which settings nobody gave, in an order that differs from process to process.
         "_use_default_values",
         # Activations that are computed twice are the same.
         *("gradient_checkpointing", "_gradient_checkpointing_func"),
     }
 )
+# What a configuration of transformers notes when its model is saved.
+_NOTES = frozenset({"architectures", "dtype", "model_type"})
 
 
 def library_versions() -> dict[str, str]:
@@ -121,7 +124,8 @@ class _Description:
         return described
 
     def _members(self, members: Mapping[Any, Any]) -> dict[str, Any]:
-        return {str(key): self.of(value) for key, value in members.items() if key not in _WITHOUT_EFFECT}
+        left_out = _WITHOUT_EFFECT | (_NOTES if "transformers_version" in members else frozenset())
+        return {str(key): self.of(value) for key, value in members.items() if key not in left_out}
 
     def _numbered(self, value: nn.Module | nn.Parameter) -> str | None:
         """The number of what was met before; None, once, for what is new."""
