@@ -78,7 +78,7 @@ def test_the_same_run_again_keeps_the_first_and_continues_from_finished_training
     before = versions(project, "06_models/large/unet")
     again = kedro("run", "--env=test", "--pipelines=train_unet")
     assert again.returncode == 0, again.stderr
-    assert "unet_32 continues from step 4 of 4" in again.stdout
+    assert "unet_32 is finished" in again.stdout
     after = versions(project, "06_models/large/unet")
     assert after[: len(before)] == before
     assert len(after) == len(before) + 1

@@ -211,6 +211,31 @@ def test_without_gamma_all_timesteps_weigh_the_same():
     assert (DiffusionLoss(ScheduleSettings(), DiffusionLossSettings(min_snr_gamma=None)).weights == 1).all()
 
 
+# A changed value for every field.
+JUDGEMENT = {
+    ScheduleSettings: {
+        "timesteps": 500,
+        "betas": "linear",
+        "beta_start": 0.001,
+        "beta_end": 0.01,
+        "prediction": "epsilon",
+        "zero_terminal_snr": True,
+    },
+    DiffusionLossSettings: {"min_snr_gamma": None},
+    EmphasisSettings: {"log_snr": 1.0, "spread": 1.0},
+}
+
+
+@pytest.mark.parametrize(("model", "field"), [(model, field) for model in JUDGEMENT for field in model.model_fields])
+def test_every_setting_of_the_loss_changes_its_fingerprint(model, field):
+    parts = [ScheduleSettings(), DiffusionLossSettings(), EmphasisSettings(log_snr=0.0)]
+    changed = [
+        part.model_copy(update={field: JUDGEMENT[model][field]}) if isinstance(part, model) else part for part in parts
+    ]
+    assert DiffusionLoss(*changed).fingerprint() != DiffusionLoss(*parts).fingerprint()
+    assert DiffusionLoss(*parts).fingerprint() == DiffusionLoss(*parts).fingerprint()
+
+
 class Watching(nn.Module):
     """Remembers the timesteps that it is asked for."""
 

@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from huggingface_hub import constants
+from tests.training.conftest import Points, run_name
 
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import assemble
@@ -13,6 +14,7 @@ from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.training.loop import TrainingSettings
 
 
 @pytest.fixture
@@ -201,3 +203,44 @@ def test_what_is_no_autoencoder_is_refused_in_one_sentence(tmp_path, make, reaso
     ) as told:
         vaes.pretrained_autoencoder(str(folder))
     assert "\n" not in str(told.value)
+
+
+# A changed value for every field; None for one that says which weights are trained, or whether any are. Those count.
+ARCHITECTURE = {
+    "source": None,
+    "fine_tune": None,
+    "channels": (8, 8),
+    "latent_channels": 3,
+    "layers": 2,
+    "groups": 4,
+    "mid_attention": True,
+}
+
+
+def run_of(vae):
+    return run_name(vae, Points(), TrainingSettings(steps=1, batch_size=1, learning_rate=1, device="cpu"))
+
+
+@pytest.mark.parametrize("field", [each for each in vaes.VAESettings.model_fields if ARCHITECTURE[each] is not None])
+def test_every_setting_of_the_autoencoder_makes_another_run(vae, field):
+    torch.manual_seed(0)
+    settings = vaes.VAESettings(**{"channels": (8, 16), "groups": 8} | {field: ARCHITECTURE[field]})
+    assert run_of(vaes.autoencoder(settings, 32)) != run_of(vae)
+
+
+def test_of_a_pretrained_autoencoder_the_weights_count_and_not_where_they_lie(tmp_path):
+    model, runs = stock(), []
+    for place in ("here", "there", "other"):
+        if place == "other":
+            with torch.no_grad():
+                model.decoder.conv_in.bias += 1
+        model.save_pretrained(tmp_path / place)
+        runs.append(run_of(vaes.pretrained_autoencoder(str(tmp_path / place))))
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_frozen_encoder_makes_another_run(vae):
+    before = run_of(vae)
+    with vaes.frozen_encoder(vae):
+        assert run_of(vae) != before
+    assert run_of(vae) == before

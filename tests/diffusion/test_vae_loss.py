@@ -1,6 +1,8 @@
 """The autoencoder's crops, and every term of its loss."""
 
+import copy
 import os
+import shutil
 import signal
 
 import pytest
@@ -12,11 +14,13 @@ from pydantic import ValidationError
 from torchvision.models import vgg16
 
 from kanji_diffusion.diffusion import adversarial
+from kanji_diffusion.diffusion.adversarial import AdversarialSettings
 from kanji_diffusion.diffusion.perceptual import LPIPS, ClipDistance
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder, to_model_range
 from kanji_diffusion.diffusion.vae_loss import (
     CropStore,
     FinishSettings,
+    LPIPSSettings,
     VAELoss,
     VAELossSettings,
     finishing,
@@ -390,3 +394,51 @@ def test_an_adaptive_weight_belongs_to_the_whole_batch(pictures):
         train(module, loss, CropStore(pictures, 16), training(accumulate=2), name="vae")
     module, loss, _, _ = pair(pictures, adaptive=False)
     train(module, loss, CropStore(pictures, 16), training(accumulate=2, steps=1), name="vae")
+
+
+# A changed value for every field; None for one that holds others, or says where weights lie.
+JUDGEMENT = {
+    VAELossSettings: {
+        "mse": 2.0,
+        "l1": 0.5,
+        "overshoot": True,
+        "kl": 0.1,
+        "perceptual": 0.2,
+        "lpips": None,
+        "adversarial": None,
+    },
+    LPIPSSettings: {"weight": 0.2, "trunk": None, "heads": None},
+    AdversarialSettings: {"weight": 0.1, "adaptive": False, "start": 3, "channels": 16, "layers": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [(model, field) for model in JUDGEMENT for field in model.model_fields if JUDGEMENT[model][field] is not None],
+)
+def test_every_weight_of_the_loss_changes_its_fingerprint(tower, lpips_files, model, field):
+    files = {"trunk": lpips_files / "vgg16.pth", "heads": lpips_files / "vgg.pth"}
+    given = {"perceptual": 0.1, "lpips": {"weight": 0.1, **files}, "adversarial": ADVERSARIAL}
+    change = {field: JUDGEMENT[model][field]}
+    changed = {
+        VAELossSettings: given | change,
+        LPIPSSettings: given | {"lpips": given["lpips"] | change},
+        AdversarialSettings: given | {"adversarial": given["adversarial"] | change},
+    }[model]
+    first, second = (VAELoss(VAELossSettings(**each), 4, tower).fingerprint() for each in (given, changed))
+    assert first != second
+
+
+def test_of_the_networks_that_judge_all_counts_but_where_they_lie(tower, lpips_files, tmp_path):
+    def judged(folder, tower=tower):
+        lpips = {"weight": 0.1, "trunk": folder / "vgg16.pth", "heads": folder / "vgg.pth"}
+        return VAELoss(VAELossSettings(perceptual=0.1, lpips=lpips), 4, tower).fingerprint()
+
+    moved = shutil.copytree(lpips_files, tmp_path / "moved")
+    assert judged(lpips_files) == judged(moved)
+    heads = torch.load(moved / "vgg.pth", weights_only=True)
+    torch.save({name: value + 1 for name, value in heads.items()}, moved / "vgg.pth")
+    assert judged(lpips_files) != judged(moved)
+    other = copy.deepcopy(tower)
+    other.layer1[0].avgpool = torch.nn.MaxPool2d(2)
+    assert judged(lpips_files) != judged(lpips_files, other)

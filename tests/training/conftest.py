@@ -1,12 +1,13 @@
 """A model small enough to train in milliseconds."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from kanji_diffusion.training.loop import LossOutput, TrainingSettings
+from kanji_diffusion.training.loop import LossOutput, TrainingSettings, run_folder
 
 
 class Points:
@@ -31,6 +32,9 @@ class SquareLoss:
 
     def __init__(self, spoilt=()):
         self.calls, self.spoilt = 0, set(spoilt)
+
+    def fingerprint(self):
+        return "squares"
 
     def __call__(self, module, batch, random):
         errors = (module(batch["x"]) - batch["y"]).square()[:, 0]
@@ -75,6 +79,11 @@ class Recorder:
 
     def image(self, name, image, step):
         self.told.setdefault(name, {})[step] = image
+
+
+def run_name(module, store, settings, loss=None):
+    """What tells a run from others: the name of the folder that its checkpoints lie in."""
+    return run_folder(module, loss or SquareLoss(), store, settings, "run", Path("checkpoints")).name
 
 
 @pytest.fixture

@@ -79,12 +79,26 @@ def test_gathering_ahead_as_for_an_accelerator_changes_no_bit(line, tmp_path):
     assert loss.calls == 120 - 34
 
 
-def test_a_finished_run_is_not_trained_again(line, tmp_path):
+def test_a_finished_run_is_not_trained_again(line, tmp_path, caplog):
+    caplog.set_level("INFO", "kanji_diffusion")
     first = train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path)
+    assert "step 0" not in caplog.text
     loss = SquareLoss()
     again = train(line()[0], loss, *line()[1:], name="line", checkpoints=tmp_path)
     assert loss.calls == 0
     assert equal(first, again)
+    assert "line is finished: nothing changed since it was trained for 60 steps" in caplog.text
+    assert "continues" not in caplog.text
+
+
+def test_a_setting_without_a_tensor_starts_anew(line, tmp_path, caplog):
+    caplog.set_level("INFO", "kanji_diffusion")
+    train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path)
+    module, loss = line()[0], SquareLoss()
+    module[1] = nn.Softsign()
+    train(module, loss, *line()[1:], name="line", checkpoints=tmp_path)
+    assert loss.calls == 60
+    assert f"line starts from step 0: the other runs in {tmp_path / 'line'} were of another model" in caplog.text
 
 
 def test_another_configuration_or_store_starts_anew(line, tmp_path):

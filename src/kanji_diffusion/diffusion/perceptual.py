@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import vgg16
 
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.training.checkpoint import tensors_fingerprint
+from kanji_diffusion.training.identity import module_identity
 
 _VGG_STAGES = (4, 9, 16, 23, 30)
 _VGG_CHANNELS = (64, 128, 256, 512, 512)
@@ -29,8 +29,8 @@ class FeatureDistance(nn.Module):
     """Squared difference of channel-normalised features, as in LPIPS (Zhang et al., 2018); frozen."""
 
     def fingerprint(self) -> str:
-        """Changes whenever a weight changes."""
-        return tensors_fingerprint(self.state_dict())
+        """Changes whenever a weight or a setting of the network changes."""
+        return module_identity(self)
 
     def features(self, pixels: torch.Tensor) -> Sequence[torch.Tensor]:
         """Feature maps `[B, C, h, w]` of pictures `[B, 3, H, W]` in [-1, 1], one for each stage."""

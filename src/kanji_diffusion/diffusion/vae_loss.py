@@ -23,6 +23,9 @@ from kanji_diffusion.training.checkpoint import fingerprint
 from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings
 from kanji_diffusion.training.randomness import SampleRandom
 
+# Where weights lie is no setting: what they are counts by themselves.
+_PLACES = {"lpips": {"trunk", "heads"}}
+
 
 class LPIPSSettings(Settings):
     """LPIPS with its own weights, from local files."""
@@ -125,9 +128,9 @@ class VAELoss:
             self.distances["lpips"] = lpips.weight, LPIPS(lpips.trunk, lpips.heads)
 
     def fingerprint(self) -> str:
-        """Changes whenever a weight changes, of a term or of a network that judges."""
+        """Changes whenever a weight changes, of a term or of a network that judges; not with where that lies."""
         judges = {name: distance.fingerprint() for name, (_, distance) in self.distances.items()}
-        return fingerprint({"settings": self.settings.model_dump(), "judges": judges})
+        return fingerprint({"settings": self.settings.model_dump(exclude=_PLACES), "judges": judges})
 
     def __call__(self, module: Any, batch: Batch, random: SampleRandom) -> LossOutput:
         """Loss of one batch of `pixels` `[B, 1, H, W]`, with every term beside it.

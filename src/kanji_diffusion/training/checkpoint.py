@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,12 +203,3 @@ def _remove(checkpoint: Path) -> None:
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     # safetensors stores row-major bytes; channels-last weights are put back by the module that loads them.
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def source_fingerprint(files: Iterable[Path]) -> str:
-    """Sixteen hexadecimal digits that change whenever one of the source `files` changes."""
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -77,17 +77,29 @@ def train(
     tracker = tracker or NullTracker()
     loop.check(module, loss, store, settings, name, cluster.workers)
     checkpoints = checkpoints.absolute() if checkpoints else None
-    folder = loop.run_folder(module, loss, store, settings, name, checkpoints)
+    shared = settings if cluster.workers == 1 else for_workers(settings, cluster)
+    folder = loop.run_folder(module, loss, store, shared, name, checkpoints)
     if cluster.workers == 1 or _finished(folder, settings):
         return loop.Run(module, loss, store, settings, name, folder, tracker, sheet, Workers()).train()
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    settings = settings.model_copy(update={"device": "cuda" if cluster.gpus_per_worker else "cpu"})
     ray = connect(cluster)
     post = ray.remote(num_cpus=0, scheduling_strategy=_here(ray))(_Post).remote()
-    parcel = {"run": (module, loss, settings, name, folder, sheet), "store": _pack(ray, store), "post": post}
+    parcel = {"run": (module, loss, shared, name, folder, sheet), "store": _pack(ray, store), "post": post}
     module.load_state_dict(_Driver(ray, name, post, tracker).train(parcel, cluster, folder))
     return module.cpu().eval()
+
+
+def for_workers(settings: loop.TrainingSettings, cluster: ClusterSettings) -> loop.TrainingSettings:
+    """`settings` with the device of the workers and one precision for all of them, whatever their hardware.
+
+    Where it is `auto`, this machine decides; without a GPU of its own it takes bfloat16 for those of the workers.
+    """
+    device = "cuda" if cluster.gpus_per_worker else "cpu"
+    shared = settings.model_copy(update={"device": device})
+    if settings.precision == "auto" and device == "cuda" and not torch.cuda.is_available():
+        return shared.model_copy(update={"precision": "bfloat16"})
+    return loop.resolved(shared)
 
 
 def _finished(folder: Path | None, settings: loop.TrainingSettings) -> bool:

@@ -27,12 +27,12 @@ from pydantic import Field
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-import kanji_diffusion
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.ema import ExponentialMovingAverage
 from kanji_diffusion.training.hardware import autocast, autocast_dtype, choose_device, tell_once
+from kanji_diffusion.training.identity import CODE_VERSION, library_versions, module_identity
 from kanji_diffusion.training.muon import Muon, is_matrix
 from kanji_diffusion.training.randomness import SampleRandom, sample_order
 from kanji_diffusion.training.tracker import NullTracker, Tracker
@@ -96,9 +96,25 @@ class LossOutput:
 # What a checkpoint must hold.
 _GROUPS = frozenset({"module", "ema", "optimizer", "report"})
 
-# Any: each loss knows the module that it trains. One that compares the samples of a batch with each other, or whose
-# module does, says so by an attribute `whole_batch = True`: no part of the batch then has a loss of its own.
-Loss = Callable[[Any, Batch, SampleRandom], LossOutput]
+# Settings that tell what is reported and saved, how long one tries, and where, but not what a run ends with.
+_WITHOUT_EFFECT = {"report_every", "sheet_every", "checkpoint_every", "max_skipped", "device"}
+
+
+class Loss(Protocol):
+    """What a module is trained to make small.
+
+    One that compares the samples of a batch with each other, or whose module does, says so by an attribute
+    `whole_batch = True`: no part of the batch then has a loss of its own.
+    """
+
+    # Any: each loss knows the module that it trains.
+    def __call__(self, module: Any, batch: Batch, random: SampleRandom, /) -> LossOutput:
+        """Loss of one batch."""
+
+    def fingerprint(self) -> str:
+        """Changes whenever a setting or a weight changes by which the loss judges."""
+
+
 Sheet = Callable[[nn.Module], Image.Image]
 
 
@@ -199,23 +215,36 @@ def run_folder(
 ) -> Path | None:
     """Where the checkpoints of a run lie: below `checkpoints`, by everything that its result depends on.
 
-    The number of workers is not among it: a run may be continued with another.
+    That is the module with all its settings and weights, the loss, the data, the settings of training with the
+    precision that the device computes in, the versions of the libraries, and `CODE_VERSION`. The number of workers is
+    not among it: a run may be continued with another.
+
+    Raises:
+        KanjiDiffusionError: If the precision is that of a device which is not there.
     """
     if checkpoints is None:
         return None
-    watched = {"report_every", "sheet_every", "checkpoint_every", "device"}
-    package = Path(kanji_diffusion.__file__).parent
     parts = {
-        "settings": settings.model_dump(exclude=watched),
+        "module": module_identity(module),
+        "loss": loss.fingerprint(),
         "store": store.fingerprint(),
-        "start": ckpt.tensors_fingerprint(module.state_dict()),
-        "loss": getattr(loss, "fingerprint", lambda: "")(),
-        "source": ckpt.source_fingerprint(
-            path for part in ("training", "diffusion", "scoring") for path in (package / part).glob("*.py")
-        ),
-        "torch": torch.__version__,
+        "settings": resolved(settings).model_dump(exclude=_WITHOUT_EFFECT),
+        "libraries": library_versions(),
+        "code": CODE_VERSION,
     }
     return checkpoints / name / ckpt.fingerprint(parts)
+
+
+def resolved(settings: TrainingSettings) -> TrainingSettings:
+    """`settings` with the precision that their device computes in, in place of `auto`.
+
+    Raises:
+        KanjiDiffusionError: If the precision is that of a device which is not there.
+    """
+    if settings.precision != "auto":
+        return settings
+    dtype = autocast_dtype(choose_device(settings.device), settings.precision)
+    return settings.model_copy(update={"precision": "bfloat16" if dtype else "float32"})
 
 
 class Run:
@@ -447,6 +476,7 @@ class Run:
                 "keep the project's data on storage that all machines share."
             )
         if found is None:
+            self._tell_that_it_starts()
             return
         self.module.load_state_dict(found.tensors["module"])
         self.ema.load(found.tensors["ema"])
@@ -460,7 +490,22 @@ class Run:
         self.skipped, self.skipped_in_row = (found.counters.get(key, 0) for key in ("skipped", "skipped_in_row"))
         if self.workers.rank == 0:
             self.report.sums.update({key: value.to(self.device) for key, value in found.tensors["report"].items()})
-        logger.info("%s continues from step %d of %d.", self.name, self.step, self.settings.steps)
+        if self.step < self.settings.steps:
+            logger.info("%s continues from step %d of %d.", self.name, self.step, self.settings.steps)
+        else:
+            logger.info(
+                "%s is finished: nothing changed since it was trained for %d steps, and it is not trained again.",
+                self.name,
+                self.step,
+            )
+
+    def _tell_that_it_starts(self) -> None:
+        if self.folder and any(other != self.folder for other in self.folder.parent.glob("*")):
+            logger.info(
+                "%s starts from step 0: the other runs in %s were of another model, other settings, data or libraries.",
+                self.name,
+                self.folder.parent,
+            )
 
 
 class _Report:
