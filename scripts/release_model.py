@@ -71,7 +71,7 @@ of them, and its real glyphs are of the faces above.
 """
 FIGURES = {
     "reading.top1": "read as the kanji asked for, by the recogniser",
-    "reading.outside": "and by an OCR engine",
+    "reading.ocr": "and by an OCR engine",
     "style.agreement": "drawn in the style asked for",
     "strokes.holes_agree": "as many holes as a training glyph",
     "copies.rate": "copies of a training glyph",

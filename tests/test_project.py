@@ -13,7 +13,7 @@ from kedro.config import OmegaConfigLoader
 from PIL import Image
 
 from kanji_diffusion.diffusion.lineage import read_picture
-from kanji_diffusion.scoring.outside import read_outside
+from kanji_diffusion.scoring.ocr import read_texts
 
 MADE = {
     "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet",
@@ -208,7 +208,7 @@ def test_the_released_model_draws_before_anything_was_trained(project, kedro_run
     pictures = [read_picture(path) for path in sorted((project / "data/fresh").rglob("generated/*.png"))]
     assert [lineage.word for _, lineage in pictures] == ["forest", "horse", "flower"]
     assert all(lineage.model_version is None for _, lineage in pictures)
-    assert read_outside(np.stack([pixels for pixels, _ in pictures])) == ["森", "馬", "花"]
+    assert read_texts(np.stack([pixels for pixels, _ in pictures])) == ["森", "馬", "花"]
 
 
 def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro_run_here):

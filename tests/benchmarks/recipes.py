@@ -35,7 +35,7 @@ from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs, state_rows
-from kanji_diffusion.scoring.outside import read_outside
+from kanji_diffusion.scoring.ocr import read_texts
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.loop import train
@@ -197,8 +197,8 @@ class Bench:
             self.catalog.load("params:sampling"),
         )
         wanted = chosen["character"].tolist()
-        outside = np.mean([text == want for text, want in zip(read_outside(pictures), wanted, strict=True)])
-        return float(read(self.recogniser, pictures).correct(wanted).mean()), float(outside)
+        ocr = np.mean([text == want for text, want in zip(read_texts(pictures), wanted, strict=True)])
+        return float(read(self.recogniser, pictures).correct(wanted).mean()), float(ocr)
 
 
 def widened(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
@@ -230,11 +230,11 @@ def main() -> None:
         print("| recipe | images | recogniser | OCR engine |\n|---|---|---|---|", flush=True)
         for name in asked.names or RECIPES:
             found = [bench.reach(RECIPES[name], asked.images, seed) for seed in range(asked.seeds)]
-            own, outside = (
+            own, ocr = (
                 f"{100 * np.mean(values):.0f} % ({', '.join(f'{100 * value:.0f}' for value in values)})"
                 for values in list(zip(*found, strict=True))[:2]
             )
-            print(f"| {name} | {found[0][2]} | {own} | {outside} |", flush=True)
+            print(f"| {name} | {found[0][2]} | {own} | {ocr} |", flush=True)
 
 
 if __name__ == "__main__":

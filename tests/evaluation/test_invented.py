@@ -77,12 +77,12 @@ def test_a_smudge_does_not_make_a_character_new(known, unseen):
 
 
 def test_without_an_ocr_engine_the_shape_alone_decides(drawn, unseen, monkeypatch):
-    monkeypatch.setattr(invented, "has_outside_reader", lambda: False)
+    monkeypatch.setattr(invented, "has_ocr_engine", lambda: False)
     table, images = drawn[0].iloc[::4], decode_images(unseen)
     known = KnownCharacters(table, decode_images(table), images, unseen["character"])
     judged = known.judge(images)
     assert (judged["new"] == (judged["similarity"] < known.calibration.existing)).all()
-    assert (judged["read_outside"] == "").all()
+    assert (judged["ocr_text"] == "").all()
 
 
 def test_halves_of_two_characters_are_new_and_made_of_components(known, unseen):

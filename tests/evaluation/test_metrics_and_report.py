@@ -16,7 +16,7 @@ from kanji_diffusion.evaluation.metrics import (
 )
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
 from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.scoring.outside import read_outside
+from kanji_diffusion.scoring.ocr import read_texts
 
 
 @pytest.fixture
@@ -91,15 +91,15 @@ def test_plots_show_the_figures(scores):
     assert [axes.get_xlabel() for axes in panels] == ["style", "strokes", "grade", "frequency"]
     grid = pd.DataFrame(
         {"sampler": ["ddim", "plms", "ddim"], "steps": 8, "guidance_scale": [4.0, 4.0, 1.0], "top1": [0.9, 0.8, 0.2],
-         "outside": [0.7, 0.6, 0.1]}
+         "ocr": [0.7, 0.6, 0.1]}
     )  # fmt: skip
-    grid = grid.assign(top1_low=0.1, top1_high=0.95, outside_low=0.0, outside_high=0.9)
+    grid = grid.assign(top1_low=0.1, top1_high=0.95, ocr_low=0.0, ocr_high=0.9)
     panels = sampling_plot(grid).axes
     assert [_lines(axes, panels[-1]) for axes in panels] == [
         {"ddim, 8 steps": [0.2, 0.9], "plms, 8 steps": [0.8]},
         {"ddim, 8 steps": [0.1, 0.7], "plms, 8 steps": [0.6]},
     ]
-    assert [axes.get_title() for axes in sampling_plot(grid.assign(outside=np.nan)).axes] == ["recogniser"]
+    assert [axes.get_title() for axes in sampling_plot(grid.assign(ocr=np.nan)).axes] == ["recogniser"]
 
 
 def _lines(axes, labelled):
@@ -126,29 +126,29 @@ def test_what_cannot_be_measured_is_left_out_and_explained(glyphs, caption_table
     assert set(figures["missing"]) >= {"style.agreement", "copies.rate", "copies.found_of_true_copies"}
     assert all(np.isfinite(list(figures[group].values())).all() for group in ("reading", "distance", "strokes"))
     # The OCR engine alone is compared with the faces themselves, which it never saw.
-    assert {name for name in figures["reading"] if name.endswith("_real")} == {"outside_real"}
+    assert {name for name in figures["reading"] if name.endswith("_real")} == {"ocr_real"}
     groups = group_figures(scores.assign(stroke_count=range(len(scores)), grade=1, frequency=1))
     assert "by_strokes" in (report := nested_groups(groups))
     assert "copies.rate" not in report["by_strokes"]["01-04"]
 
 
-def test_an_outside_reader_reads_along_and_real_glyphs_beside_it(judges, glyphs, real_samples):
+def test_an_ocr_engine_reads_along_and_real_glyphs_beside_it(judges, glyphs, real_samples):
     rows, images = real_samples
     scores, figures = judges.score(rows, images)
-    outside = [text == wanted for text, wanted in zip(scores["read_outside"], rows["character"], strict=True)]
-    assert figures["reading"]["outside"] == pytest.approx(np.mean(outside))
-    assert scores["outside"].tolist() == outside
+    read = [text == wanted for text, wanted in zip(scores["ocr_text"], rows["character"], strict=True)]
+    assert figures["reading"]["ocr"] == pytest.approx(np.mean(read))
+    assert scores["ocr"].tolist() == read
     first = glyphs[(glyphs["view"] == 0) & (glyphs["split"] == "train")]
-    read = pd.Series(read_outside(decode_images(first)), index=first.index) == first["character"]
-    assert figures["reading"]["outside_real"] == pytest.approx(read.groupby(first["style"]).mean().mean())
-    assert figures["reading"]["outside_real"] > 0.8
+    read = pd.Series(read_texts(decode_images(first)), index=first.index) == first["character"]
+    assert figures["reading"]["ocr_real"] == pytest.approx(read.groupby(first["style"]).mean().mean())
+    assert figures["reading"]["ocr_real"] > 0.8
     blank, _ = judges.score(rows, np.full_like(images, 255))
-    assert not blank["outside"].any()
+    assert not blank["ocr"].any()
 
 
-def test_without_an_outside_reader_its_figures_are_left_out(judges, real_samples, monkeypatch):
-    monkeypatch.setattr(metrics, "has_outside_reader", lambda: False)
+def test_without_an_ocr_engine_its_figures_are_left_out(judges, real_samples, monkeypatch):
+    monkeypatch.setattr(metrics, "has_ocr_engine", lambda: False)
     scores, figures = judges.score(*real_samples)
-    assert "kanji-diffusion[reader]" in figures["missing"]["reading.outside"]
-    assert "outside" not in figures["reading"] and "top1" in figures["reading"]
-    assert scores["outside"].isna().all()
+    assert "kanji-diffusion[reader]" in figures["missing"]["reading.ocr"]
+    assert "ocr" not in figures["reading"] and "top1" in figures["reading"]
+    assert scores["ocr"].isna().all()

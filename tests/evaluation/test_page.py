@@ -18,13 +18,13 @@ def html(judges, real_samples):
     scores, figures = judges.score(rows, images)
     row = {"subject": "<robot> & co", "style": "gothic", "kind": "invented", "nearest": ["口", "日"]}
     judged = pd.DataFrame(
-        [row | {"similarity": 0.5, "read_outside": "回", "read_confidence": 0.4, "new": 1.0, "components": 0.0}]
+        [row | {"similarity": 0.5, "ocr_text": "回", "ocr_confidence": 0.4, "new": 1.0, "components": 0.0}]
     )
     shares = {f"{name}{end}": 0.5 for name in ("new", "components", "components_new") for end in ("", "_low", "_high")}
     report = {"invented": shares | {"samples": 1.0}, "calibration": {"gothic": {}}}
     grid = pd.DataFrame([{"sampler": "ddim", "steps": 4, "guidance_scale": 2.0, "top1": 0.5, "top5": 1.0}])
-    grid = grid.assign(top1_low=0.4, top1_high=0.6, outside=0.123, outside_low=0.05, outside_high=0.2)
-    grid = grid.assign(outside_gain=0.034, outside_gain_low=-0.01, outside_gain_high=0.1)
+    grid = grid.assign(top1_low=0.4, top1_high=0.6, ocr=0.123, ocr_low=0.05, ocr_high=0.2)
+    grid = grid.assign(ocr_gain=0.034, ocr_gain_low=-0.01, ocr_gain_high=0.1)
     samples = page.Samples(scores, images, images, scores[["width", "ink", "holes"]])
     inventions = page.Inventions(judged, images[:1], images[:1], report)
     return page.render_page(figures, group_figures(scores), samples, inventions, grid), figures
@@ -33,9 +33,7 @@ def html(judges, real_samples):
 def test_it_says_the_figures(html):
     text, figures = html
     assert page.percent(figures["reading"]["top1"]) in text
-    assert (
-        page.percent(figures["reading"]["outside"]) in text and page.percent(figures["reading"]["outside_real"]) in text
-    )
+    assert page.percent(figures["reading"]["ocr"]) in text and page.percent(figures["reading"]["ocr_real"]) in text
     assert "12.3 %" in text and "3.4 %<small>-1.0 % to 10.0 %" in text
     assert page.number(figures["distance"]["mmd"]) in text
     assert "near 口 日 (0.50), read 回 (0.40)" in text

@@ -24,7 +24,7 @@ def samples():
 
 def readings(*right):
     values = np.array(right, dtype=float)
-    return pd.DataFrame({"top1": values, "top5": 1.0, "outside": values})
+    return pd.DataFrame({"top1": values, "top5": 1.0, "ocr": values})
 
 
 def compare(samples, monkeypatch, drew):
@@ -47,10 +47,10 @@ def test_guidance_is_compared_on_prompts_and_seeds_of_the_samples(samples, monke
     every_character_once = [100, 102, 105, 107]
     assert drawn == [(1.0, every_character_once), (4.0, every_character_once)], "2.5 is what they were drawn with"
     assert table["guidance_scale"].tolist() == [1.0, 2.5, 4.0]
-    assert table["outside"].tolist() == [0.25, 0.75, 0.5]
-    assert table["outside_gain"].tolist() == table["top1_gain"].tolist() == [0, 0.5, 0.25]
+    assert table["ocr"].tolist() == [0.25, 0.75, 0.5]
+    assert table["ocr_gain"].tolist() == table["top1_gain"].tolist() == [0, 0.5, 0.25]
     # With 2.5 two of four characters gain and none loses, with 4 one loses.
-    assert table["outside_gain_low"].tolist()[1] == 0 and table["outside_gain_low"].tolist()[2] < 0
+    assert table["ocr_gain_low"].tolist()[1] == 0 and table["ocr_gain_low"].tolist()[2] < 0
 
 
 def test_samples_of_another_model_are_drawn_again(samples, monkeypatch):

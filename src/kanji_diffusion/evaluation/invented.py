@@ -18,7 +18,7 @@ import pandas as pd
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.evaluation.shapes import nearest, shape_vectors
-from kanji_diffusion.scoring.outside import has_outside_reader, read_surely
+from kanji_diffusion.scoring.ocr import has_ocr_engine, read_with_confidence
 
 SHOWN = 3
 """Nearest existing characters that are told of each picture."""
@@ -115,8 +115,8 @@ class KnownCharacters:
 
         Returns:
             One row each: `nearest` (a list of existing characters, most alike first), `similarity` to the first,
-            `part_similarity` (of the less alike half to the best real component), `read_outside` (what an OCR engine
-            reads, "" for nothing or without an engine) and `read_confidence` (0 where that is no existing character),
+            `part_similarity` (of the less alike half to the best real component), `ocr_text` (what an OCR engine
+            reads, "" for nothing or without an engine) and `ocr_confidence` (0 where that is no existing character),
             `new`, `components` and `components_new` (both), 1 or 0, or not a number where nothing calibrated the judge.
             A picture is new if it is less like any character than the threshold, and the engine neither is sure of an
             existing character nor reads the one that the picture is most like.
@@ -135,8 +135,8 @@ class KnownCharacters:
                 "nearest": names,
                 "similarity": found.similarity[:, 0],
                 "part_similarity": parts,
-                "read_outside": seen["text"],
-                "read_confidence": seen["confidence"],
+                "ocr_text": seen["text"],
+                "ocr_confidence": seen["confidence"],
                 "new": new,
                 "components": components,
                 "components_new": new * components,
@@ -187,7 +187,7 @@ class KnownCharacters:
 
     def _read(self, images: np.ndarray) -> pd.DataFrame:
         """`text` that an OCR engine, if there is one, reads, and its `confidence`: 0 if that is no known character."""
-        seen = read_surely(images) if has_outside_reader() else [("", 0.0)] * len(images)
+        seen = read_with_confidence(images) if has_ocr_engine() else [("", 0.0)] * len(images)
         table = pd.DataFrame(seen, columns=["text", "confidence"])
         return table.assign(confidence=table["confidence"].where(table["text"].isin(self._names), 0.0))
 

@@ -17,7 +17,7 @@ from kanji_diffusion.evaluation.strokes import compare_strokes, stroke_measures
 from kanji_diffusion.evaluation.style import StyleJudge, style_features
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.scoring.outside import has_outside_reader, read_outside
+from kanji_diffusion.scoring.ocr import has_ocr_engine, read_texts
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.settings_model import Settings
 
@@ -27,7 +27,7 @@ _BOOTSTRAPS = 1000
 MEASURES = {
     "reading.top1": "top1",
     "reading.top5": "top5",
-    "reading.outside": "outside",
+    "reading.ocr": "ocr",
     "clip.score": "clip_score",
     "style.agreement": "style_right",
     "copies.rate": "copied",
@@ -45,8 +45,8 @@ _MISSING = {
     "distance.mmd": "there are fewer than two real glyphs of the characters that were drawn",
     "strokes.holes_agree": "there is no real glyph of the characters that were drawn",
     "reading.top1_real": "no face is held out, whose real glyphs could be judged",
-    "reading.outside": "there is no OCR engine: pip install 'kanji-diffusion[reader]'",
-    "reading.outside_real": "there is no OCR engine, or no real glyph of the characters that were drawn",
+    "reading.ocr": "there is no OCR engine: pip install 'kanji-diffusion[reader]'",
+    "reading.ocr_real": "there is no OCR engine, or no real glyph of the characters that were drawn",
 }
 GROUPS = ("style", "strokes", "grade", "frequency", "part")
 _STROKE_BANDS = ((4, "1-4"), (8, "5-8"), (12, "9-12"), (16, "13-16"), (99, "17+"))
@@ -130,13 +130,13 @@ def score_readings(
     )
 
 
-def score_outside(characters: Sequence[str], images: np.ndarray) -> pd.DataFrame:
-    """`read_outside`, what an OCR engine reads, and `outside`, whether that is the character; missing without one."""
-    if not has_outside_reader():
-        return pd.DataFrame({"read_outside": None, "outside": np.nan}, index=range(len(images)))
-    texts = read_outside(images)
+def score_ocr(characters: Sequence[str], images: np.ndarray) -> pd.DataFrame:
+    """`ocr_text`, what an OCR engine reads, and `ocr`, whether that is the character; missing without one."""
+    if not has_ocr_engine():
+        return pd.DataFrame({"ocr_text": None, "ocr": np.nan}, index=range(len(images)))
+    texts = read_texts(images)
     right = [text == character for text, character in zip(texts, characters, strict=True)]
-    return pd.DataFrame({"read_outside": texts, "outside": np.array(right, dtype=float)})
+    return pd.DataFrame({"ocr_text": texts, "ocr": np.array(right, dtype=float)})
 
 
 class Judges:
@@ -213,14 +213,14 @@ class Judges:
         Returns:
             `samples` with a column for each judgement, and the figures of all: groups (`reading`, `clip`, `style`,
             `distance`, `features`, `copies`, `strokes`) of names; beside `top1` stand `top1_low` and `top1_high` (95 %)
-            and `top1_real`, what real glyphs of faces held out reach. `outside_real` is what the OCR engine reads of
+            and `top1_real`, what real glyphs of faces held out reach. `ocr_real` is what the OCR engine reads of
             the training faces' glyphs, which are as new to it as the samples. What cannot be measured is left out,
             and `missing` says why.
         """
         samples = samples.reset_index(drop=True)
         features = self.clip.image_features(images)
-        outside = score_outside(samples["character"].tolist(), images)
-        scores = pd.concat([self._score(samples, images, features), outside], axis=1)
+        ocr = score_ocr(samples["character"].tolist(), images)
+        scores = pd.concat([self._score(samples, images, features), ocr], axis=1)
         flat: dict[str, float] = {}
         for name, column in MEASURES.items():
             found = interval(scores[column].to_numpy(dtype=float), scores["character"], self.settings.seed)
@@ -231,7 +231,7 @@ class Judges:
         flat["features.faces_used"] = faces_used(scores["nearest_face"], scores["style"], self.copies.training)
         flat["copies.found_of_true_copies"] = self.copies.found
         flat |= {f"{name}_real": value for name, value in self.reference.items()}
-        flat["reading.outside_real"] = self._read_real_outside(samples)
+        flat["reading.ocr_real"] = self._ocr_of_real_glyphs(samples)
         figures: dict[str, Any] = {"samples": len(scores)}
         for name, value in flat.items():
             group, _, rest = name.partition(".")
@@ -265,12 +265,12 @@ class Judges:
         readings = score_readings(samples["character"].tolist(), images, self.recogniser)
         return pd.concat([samples, readings, pd.DataFrame(judged), strokes, off], axis=1)
 
-    def _read_real_outside(self, samples: pd.DataFrame) -> float:
+    def _ocr_of_real_glyphs(self, samples: pd.DataFrame) -> float:
         """Every style counts alike, since there are as many samples of each but not as many faces."""
         keys = ["style", "character"]
         first = self.copies.training[self.copies.training["view"] == 0]
         real = first[pd.MultiIndex.from_frame(first[keys]).isin(pd.MultiIndex.from_frame(samples[keys]))]
-        read = score_outside(real["character"].tolist(), self.training_images[real.index])["outside"]
+        read = score_ocr(real["character"].tolist(), self.training_images[real.index])["ocr"]
         return float(read.groupby(real["style"].to_numpy()).mean().mean())
 
     def _text_features(self, texts: pd.Series) -> np.ndarray:

@@ -23,7 +23,7 @@ _PAIRS, _MISREAD, _INVENTIONS = 24, 48, 120
 _GROUP_COLUMNS = {
     "reading.top1": "read, top-1",
     "reading.top5": "top-5",
-    "reading.outside": "by OCR",
+    "reading.ocr": "by OCR",
     "clip.score": "CLIP",
     "style.agreement": "style",
     "strokes.holes_agree": "holes",
@@ -174,7 +174,7 @@ def _copies(samples: Samples) -> list[dict[str, Any]]:
 def _inventions(inventions: Inventions) -> list[dict[str, Any]]:
     return [
         {"sample": embed(inventions.images[row]), "nearest": embed(inventions.nearest[row])}
-        | {name: entry[name] for name in ("subject", "kind", "similarity", "read_outside", "read_confidence")}
+        | {name: entry[name] for name in ("subject", "kind", "similarity", "ocr_text", "ocr_confidence")}
         | {name: bool(entry[name] == 1) for name in ("new", "components")}
         | {"characters": " ".join(entry["nearest"])}
         for row, entry in _rows(inventions.scores.head(_INVENTIONS))

@@ -64,13 +64,13 @@ def sampling_plot(grid: pd.DataFrame) -> matplotlib.figure.Figure:
     """What is read against guidance, by the recogniser and, if there is one, by the OCR engine.
 
     Args:
-        grid: Rows with `sampler`, `steps`, `guidance_scale`, and `top1` and `outside` with their bounds `_low` and
+        grid: Rows with `sampler`, `steps`, `guidance_scale`, and `top1` and `ocr` with their bounds `_low` and
             `_high`.
 
     Returns:
         A panel for each reader, with a line for each sampler and number of steps.
     """
-    readers = {"top1": "recogniser", "outside": "OCR engine"}
+    readers = {"top1": "recogniser", "ocr": "OCR engine"}
     readers = {name: label for name, label in readers.items() if grid[name].notna().any()}
     figure = matplotlib.figure.Figure(figsize=(9, 3.2), layout="constrained")
     panels = figure.subplots(1, len(readers), sharey=True, squeeze=False)[0]

@@ -27,7 +27,7 @@ from kanji_diffusion.evaluation.metrics import (
     group_figures,
     interval,
     nested_groups,
-    score_outside,
+    score_ocr,
     score_readings,
 )
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
@@ -136,11 +136,11 @@ def judge_samples(
         100 * reading["top1_low"],
         100 * reading["top1_high"],
     )
-    if "outside" in reading:
+    if "ocr" in reading:
         logger.info(
             "An OCR engine reads %.1f %% of the samples and %.1f %% of real glyphs of the same characters and styles.",
-            100 * reading["outside"],
-            100 * reading.get("outside_real", float("nan")),
+            100 * reading["ocr"],
+            100 * reading.get("ocr_real", float("nan")),
         )
     groups = group_figures(scores, settings.judges.seed)
     return scores, figures, groups, nested_groups(groups), reading_plot(groups), _sheet(scores, images)
@@ -274,7 +274,7 @@ def compare_sampling(
         reading = drawn if known else _redraw(model, samples, recogniser, wanted, cluster)
         least = first.setdefault((name, steps), reading)
         row: dict[str, Any] = options | {"pictures": len(samples), "top5": reading["top5"].mean()}
-        for reader in ("top1", "outside"):
+        for reader in ("top1", "ocr"):
             values, base = (part[reader].to_numpy(dtype=float) for part in (reading, least))
             for key, found in {reader: values, f"{reader}_gain": values - base}.items():
                 estimate = interval(found, samples["character"], settings.judges.seed)
@@ -300,7 +300,7 @@ def _redraw(
     """The samples drawn by other settings, as they are read."""
     pictures = _draw_in_blocks(model, samples["prompt"].tolist(), samples["seed"].tolist(), sampling, cluster)
     wanted = samples["character"].tolist()
-    return pd.concat([score_readings(wanted, pictures, recogniser), score_outside(wanted, pictures)], axis=1)
+    return pd.concat([score_readings(wanted, pictures, recogniser), score_ocr(wanted, pictures)], axis=1)
 
 
 def write_page(

@@ -1,7 +1,7 @@
-"""How many samples does an OCR engine read that never saw our glyphs, against what it reads of real ones?
+"""How many samples does an OCR engine read, against what it reads of real glyphs?
 
-Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.outside_reader [--env E]`.
-PP-OCRv4, from the package rapidocr-onnxruntime, reads the newest `samples`, and the first view of the glyphs that the
+Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.ocr_engine [--env E]`.
+PP-OCRv6, from the package rapidocr, reads the newest `samples`, and the first view of the glyphs that the
 UNet was trained on. Prints the shares that it reads by style, their ratio, and the misses; beside them the share that
 the project's recogniser reads, by which the samples were judged in `sample_scores`.
 """
@@ -16,7 +16,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.scoring.outside import read_outside
+from kanji_diffusion.scoring.ocr import read_texts
 
 
 def main(env: str | None) -> None:
@@ -31,7 +31,7 @@ def main(env: str | None) -> None:
     real = real[real["character"].isin(samples["character"])]
     tables = {}
     for name, table in {"real glyphs": real, "samples": samples}.items():
-        tables[name] = table[["style", "character"]].assign(text=read_outside(decode_images(table)))
+        tables[name] = table[["style", "character"]].assign(text=read_texts(decode_images(table)))
         tables[name]["read"] = tables[name]["text"] == tables[name]["character"]
     shares = pd.DataFrame({name: table.groupby("style")["read"].mean() for name, table in tables.items()})
     # Each style counts alike, since there are as many samples of each but not as many faces.
