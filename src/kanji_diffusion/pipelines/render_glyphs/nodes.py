@@ -10,6 +10,8 @@ from PIL import Image
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.glyphs import captions, dictionary, fonts, rejects, render, split
+from kanji_diffusion.planning.planner import Planner
+from kanji_diffusion.planning.words import read_edict
 from kanji_diffusion.training.progress import Progress
 
 
@@ -81,6 +83,18 @@ def write_captions(
     """The captions of every character in every style that is trained on, none longer than the encoder reads."""
     styles = sorted(glyphs.loc[glyphs["split"] == "train", "style"].unique())
     return captions.write_captions(characters, styles, settings, _fits(encoder))
+
+
+def make_planner(
+    compositions: pd.DataFrame,
+    component_names: pd.DataFrame,
+    entries: pd.DataFrame,
+    edict: Path,
+    characters: pd.DataFrame,
+) -> Planner:
+    """What turns a prompt into a composition; a meaning means the character that the captions say, if there is one."""
+    told = characters[characters["role"] == "trained"] if "role" in characters else characters
+    return Planner.build(compositions, component_names, entries, read_edict(edict), set(told["character"]))
 
 
 def _fits(encoder: TextEncoderSettings) -> captions.Fits:
