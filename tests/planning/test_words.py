@@ -37,6 +37,7 @@ def test_senses_marks_and_notes_are_taken_off(tmp_path):
     assert found.loc["火箭", "first"] == 2
     assert list(found.loc["黄花清白", "glosses"]) == ["rocket", "ruccola"]
     assert list(found.loc["自転車", "glosses"]) == ["bicycle", "bike"]
+    assert found["narrow"].to_dict() == {"自転車": False, "火箭": False, "黄花清白": True}
     assert found["common"].to_dict() == {"自転車": True, "火箭": False, "黄花清白": False}
 
 
@@ -60,6 +61,7 @@ def test_words_are_found_by_their_meaning_alone():
             "word": ["宇宙船", "火箭", "人手"],
             "glosses": [["spaceship"], ["fire arrow", "rocket"], ["worker", "hand"]],
             "first": [1, 1, 2],
+            "narrow": [False] * 3,
             "common": [True, False, False],
             "rare": [False] * 3,
         }
@@ -67,8 +69,9 @@ def test_words_are_found_by_their_meaning_alone():
     index = WordIndex(concise(table, set("宇宙船火箭人手")))
     assert [word.word for word in index.of("a Space-ship")] == ["宇宙船"]
     assert [word.word for word in index.of("workers")] == ["人手"]
-    assert index.of("rocket") == index.of("ship") == []
-    assert [word.rank for word in index.of("hand")] == [1]
+    assert index.of("ship") == []
+    assert [(word.rank, word.first) for word in index.of("rocket")] == [(1, False)]
+    assert [(word.rank, word.first) for word in index.of("hand")] == [(1, True)]
     assert concise(table, set("宇宙船"))["word"].tolist() == ["宇宙船"]
 
 

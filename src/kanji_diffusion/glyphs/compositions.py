@@ -314,7 +314,9 @@ def _no_layout(slots: Sequence[str], whole: str) -> str:
     """Why `slots` make no layout, as a sentence."""
     known = list(dict.fromkeys(LAYOUTS.values()))
     if repeated := [slot for slot, times in Counter(slots).items() if times > 1]:
-        return f"The parts '{whole}' fill the slot '{repeated[0]}' {slots.count(repeated[0])} times: fill each slot once."
+        return (
+            f"The parts '{whole}' fill the slot '{repeated[0]}' {slots.count(repeated[0])} times: fill each slot once."
+        )
     lacking = [", ".join(each for each in layout if each not in slots) for layout in known if {*slots} < {*layout}]
     if lacking:
         return (

@@ -77,6 +77,10 @@ class SemanticComponents:
             + _REGRESSION_WEIGHT * self._regression(vector, left_out)
         )
 
+    def similarity(self, vector: np.ndarray) -> np.ndarray:
+        """Of the own meanings of each of `components`, float32 `[len(components)]`."""
+        return self._own.similarity(vector)
+
     def _votes(self, vector: np.ndarray, left_out: Collection[str]) -> np.ndarray:
         """Of each character, by its meaning that is most similar."""
         nearest = np.full(len(self._label), -1.0)

@@ -79,7 +79,7 @@ class SeenLayouts:
             for first, second in dict.fromkeys(permutations(parts)):
                 if layout in _ENCLOSURES and self._seen[first, layout, 0] < _FEWEST_ENCLOSED:
                     continue
-                fit = (self.fit(first, layout, 0) + self.fit(second, layout, 1)) / 2
+                fit = self._mean_fit([(first, layout, 0), (second, layout, 1)])
                 yield fit, self.compose(layout, (first, second))
 
     def _nested(self, parts: Sequence[str]) -> Iterator[tuple[float, Composition]]:
@@ -94,9 +94,14 @@ class SeenLayouts:
                 for order in dict.fromkeys(permutations(rest)):
                     two = self.compose(inner, order)
                     placed = self._placed(alone, outer, place)
-                    fits = [self.fit(part, inner, number) for number, part in enumerate(order)]
+                    slots = [(alone, outer, place), *((part, inner, number) for number, part in enumerate(order))]
                     both = (placed, two) if place == 0 else (two, placed)
-                    yield (self.fit(alone, outer, place) + sum(fits)) / 3, Composition(None, None, outer, both)
+                    yield self._mean_fit(slots), Composition(None, None, outer, both)
+
+    def _mean_fit(self, slots: Sequence[tuple[str, str, int]]) -> float:
+        """Of components in slots; where those of many characters stand is better known, and weighs more."""
+        weights = [1 + math.log1p(self._uses[component]) for component, _, _ in slots]
+        return sum(weight * self.fit(*slot) for weight, slot in zip(weights, slots, strict=True)) / sum(weights)
 
     def compose(self, layout: str, parts: Iterable[str]) -> Composition:
         """A composition of components, each in the form that is usual in its slot (氵 for 水 at the left)."""

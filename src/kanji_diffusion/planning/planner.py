@@ -33,13 +33,15 @@ _SETTINGS, _FORMAT = "planner.json", 1
 _JOINED_BY = {"⿰": "beside", "⿱": "over"}
 
 # Proposals: how much counts what. Tuned on evaluation/invented_meanings.txt, by looking at the plans.
-_WORD, _COMMON, _RARE, _LATER_GLOSS = 0.6, 0.2, -0.1, -0.1
+_WORD, _COMMON, _RARE, _LATER_GLOSS, _LATER_SENSE, _NARROW = 0.6, 0.2, -0.1, -0.1, -0.1, -0.3
 _SHARED_MEANING, _FIT, _STROKE = 0.8, 0.06, -0.03
 _LIGHT = 18
 # A word of which no kanji is nearer than this to its gloss means something else by it (rocket: 黄花清白, a flower).
 _LEAST_SHARED = 0.28
-_PLACE_OF_RADICAL, _NESTED, _HEAD = -0.12, -0.15, 0.06
-_SEMANTIC, _SECOND = 0.06, 0.5
+_IN_PLACE, _UNLIKE, _NESTED, _SELDOM, _HEAD = -0.1, -0.6, -0.2, -0.05, 0.06
+_ALIKE = 0.6
+_SEMANTIC, _FIRST, _SECOND = 0.06, 0.3, 0.5
+_EARLY = 1
 _FEWEST_CHARACTERS = 3
 _FEWEST_STROKES = 2
 _SEMANTIC_TRIED, _SECOND_TRIED, _ARRANGED = 8, 12, 2
@@ -123,7 +125,6 @@ class Planner:
         self.meanings = meanings
         self.compositions = Compositions(compositions, component_names)
         self._told = dict(zip(dictionary["character"], map(list, dictionary["meanings"]), strict=True))
-        self._radicals = dict(zip(compositions["character"], compositions["radical"], strict=True))
         plain = component_names[component_names["source"].isin(["meaning", "radical"])]
         self._plain = set(plain["component"])
 
@@ -345,13 +346,14 @@ class Planner:
                 yield from self._of_kanji(meaning, vector, kanji, self._worth(word), word.word)
         content = [word for word in meaning.lower().split() if word not in _EMPTY_WORDS]
         if len(content) > 1:
-            owners = [owner for word in content if (owner := self._owners.get(word)) and owner not in hidden]
+            owners = [owner for word in content if (owner := self._plain_owner(word)) and owner not in hidden]
             if len(owners) > 1:
                 yield from self._of_kanji(meaning, vector, owners, _WORD + _COMMON, None)
 
     @staticmethod
     def _worth(word: Word) -> float:
-        return _WORD + _COMMON * word.common + _RARE * word.rare + _LATER_GLOSS * word.rank
+        marked = _COMMON * word.common + _RARE * word.rare + _NARROW * (word.narrow and not word.common)
+        return _WORD + marked + _LATER_GLOSS * word.rank + _LATER_SENSE * (not word.first)
 
     def _of_kanji(
         self, meaning: str, vector: np.ndarray, kanji: Sequence[str], worth: float, word: str | None
@@ -376,36 +378,47 @@ class Planner:
         told = self._told.get(character, [])[:MEANINGS]
         return float((self.meanings.vectors(told) @ vector).max()) if told else 0.0
 
+    def _plain_owner(self, word: str) -> str | None:
+        """The character that means this in the first place."""
+        owner = self._owners.get(word)
+        first = [meaning.lower() for meaning in self._told[owner][: _EARLY + 1]] if owner else []
+        return owner if word in first else None
+
     def _parts(self, character: str) -> list[_Part]:
-        """The components that can stand for a kanji: itself, what it is made of, or its radical."""
+        """The components that can stand for a kanji: itself, or a part of it that means something like it."""
         meaning = self._told[character][0]
-        base = self.compositions.base(character)
-        composition = self.compositions.of(base)
+        composition = self.compositions.of(character)
+        uses, strokes = self.compositions.uses.get(character, 0), len(composition.strokes)
         found = []
-        if self.compositions.uses.get(base) and len(composition.strokes) <= MOST_STROKES:
-            found.append(_Part(base, meaning, 0.0))
-        elif composition.layout and len(composition.strokes) <= MOST_STROKES - 1:
-            found.append(_Part(base, meaning, _NESTED))
-        radical = self._radicals.get(character)
-        if isinstance(radical, str) and radical != base and self._is_usable(radical):
-            found.append(_Part(radical, meaning, _PLACE_OF_RADICAL))
+        if uses and strokes <= MOST_STROKES:
+            found.append(_Part(character, meaning, _SELDOM * (uses < _FEWEST_CHARACTERS)))
+        elif composition.layout and strokes <= MOST_STROKES - 1:
+            found.append(_Part(character, meaning, _NESTED))
+        for part in composition.components():
+            if part.base and part.base != character and self._is_usable(part.base):
+                unlike = max(0.0, _ALIKE - self._similarity(character, part.base))
+                found.append(_Part(part.base, meaning, _IN_PLACE + _UNLIKE * unlike))
         return found
+
+    def _similarity(self, character: str, component: str) -> float:
+        told = self.meanings.vectors([text.lower() for text in self._told[character][:MEANINGS]])
+        parts = self.meanings.vectors(component_meanings(self.compositions, component))
+        return float((told @ parts.T).max())
 
     def _by_similarity(self, meaning: str, vector: np.ndarray, hidden: Collection[str]) -> Iterator[Plan]:
         """From the components that kanji of similar meanings have, and those that mean something similar themselves."""
-        logits = self.semantic.score(vector, hidden)
+        logits, own = self.semantic.score(vector, hidden), self.semantic.similarity(vector)
         first = [row for row in np.argsort(-logits) if self._is_usable(self.semantic.components[row])]
         similar = self._second.similarity(vector)
         second = [row for row in np.argsort(-similar) if self._second.components[row] not in hidden]
         for one, other in product(first[:_SEMANTIC_TRIED], second[:_SECOND_TRIED]):
             pair = (self.semantic.components[one], self._second.components[other])
             if pair[0] != pair[1]:
-                merit = _SEMANTIC * (logits[one] - logits[first[0]]) + _SECOND * float(similar[other])
+                merit = _SEMANTIC * (logits[one] - logits[first[0]])
+                merit += _FIRST * own[one] + _SECOND * float(similar[other])
                 yield from self._arranged(meaning, pair, "similarity", "by similar meanings", merit)
 
-    def _arranged(
-        self, meaning: str, parts: tuple[str, str], source: Source, why: str, merit: float
-    ) -> Iterator[Plan]:
+    def _arranged(self, meaning: str, parts: tuple[str, str], source: Source, why: str, merit: float) -> Iterator[Plan]:
         strokes = sum(len(self.compositions.of(part).strokes) for part in parts)
         merit += _STROKE * max(0, strokes - _LIGHT)
         for fit, composition in islice(self.layouts.arrangements(parts), _ARRANGED):

@@ -17,7 +17,7 @@ from kanji_diffusion.errors import KanjiDiffusionError
 _MAX_BYTES = 64 * 2**20
 _MOST_WORDS_OF_A_GLOSS = 4
 _GLOSSES = 3
-_SHORTEST_PLURAL = 3
+_MOST_UNCOMMON = 4
 _ENTRY = re.compile(r"(?P<word>\S+)(?: \[(?P<reading>[^\]]+)\])? /(?P<body>.+)/")
 # Two to five kanji (astronaut is 宇宙飛行士), then the kana of an inflection at most.
 _KANJI_WORD = re.compile(r"[\u3400-\u9fff]{2,5}[\u3041-\u3096]{0,3}")
@@ -39,7 +39,7 @@ def read_edict(path: Path) -> pd.DataFrame:
 
     Returns:
         One row per word and reading, common words first: word, reading, glosses (list of str, cleaned, in the
-        dictionary's order), first (how many of them are of the first sense), common (marked "(P)"), rare (marked as
+        dictionary's order), first (how many of them are of the first sense), narrow (a note narrows the first of them), common (marked "(P)"), rare (marked as
         obsolete or obscure). Expressions, slang, names and wrong spellings are left out.
 
     Raises:
@@ -82,23 +82,24 @@ def _word_row(line: str) -> dict[str, Any] | None:
     marks = {mark for part in parts for found in _MARKS.findall(part) for mark in found.strip(" ()").split(",")}
     if marks & _REFUSED:
         return None
-    glosses: dict[str, int] = {}
-    for sense, gloss in _glosses(parts):
-        glosses.setdefault(gloss, sense)
+    glosses: dict[str, tuple[int, bool]] = {}
+    for sense, gloss, narrow in _glosses(parts):
+        glosses.setdefault(gloss, (sense, narrow))
     if not glosses:
         return None
     return {
         "word": entry["word"],
         "reading": entry["reading"],
         "glosses": list(glosses),
-        "first": sum(sense <= 1 for sense in glosses.values()),
+        "first": sum(sense <= 1 for sense, _ in glosses.values()),
+        "narrow": next(iter(glosses.values()))[1],
         "common": "P" in marks,
         "rare": bool(marks & _RARE),
     }
 
 
-def _glosses(parts: list[str]) -> Iterator[tuple[int, str]]:
-    """Number of the sense, and gloss in plain words."""
+def _glosses(parts: list[str]) -> Iterator[tuple[int, str, bool]]:
+    """Number of the sense, gloss in plain words, and whether a note narrows it, as in "rocket (Eruca sativa)"."""
     sense = 1
     for part in parts:
         while match := (_MARKS.match(part) or _SENSE.match(part)):
@@ -107,27 +108,7 @@ def _glosses(parts: list[str]) -> Iterator[tuple[int, str]]:
         text = " ".join(_NOTE.sub(" ", part).split()).strip(" ,;:-").lower()
         text = _ARTICLE.sub("", text)
         if re.search("[a-z]", text) and not text.startswith(_ASIDE) and len(text.split()) <= _MOST_WORDS_OF_A_GLOSS:
-            yield sense, text
-
-
-class WordIndex:
-    """Words by what they mean.
-
-    Args:
-        words: Rows with word, glosses and common; what `concise` returned.
-    """
-
-    def __init__(self, words: pd.DataFrame) -> None:
-        self._found: dict[str, list[Word]] = {}
-        for word, glosses, common, rare in zip(
-            words["word"], words["glosses"], words["common"], words["rare"], strict=True
-        ):
-            for rank, gloss in enumerate(glosses):
-                self._found.setdefault(_key(gloss), []).append(Word(word, gloss, rank, bool(common), bool(rare)))
-
-    def of(self, meaning: str) -> list[Word]:
-        """The words that mean exactly this, but for hyphens, a plural, and "a" or "the"."""
-        return self._found.get(_key(meaning), [])
+            yield sense, text, "(" in part
 
 
 @dataclass(frozen=True)
@@ -138,6 +119,8 @@ class Word:
         word: As it is written.
         gloss: Its meaning.
         rank: Of the gloss in its entry, from 0.
+        first: Whether the gloss is of the first sense.
+        narrow: Whether a note narrows the first gloss, such as the name of a species.
         common: Whether EDICT marks the word as common.
         rare: Whether EDICT marks it as obsolete or obscure.
     """
@@ -145,29 +128,61 @@ class Word:
     word: str
     gloss: str
     rank: int
+    first: bool
+    narrow: bool
     common: bool
     rare: bool
 
 
+class WordIndex:
+    """Words by what they mean.
+
+    Args:
+        words: What `concise` returned.
+    """
+
+    def __init__(self, words: pd.DataFrame) -> None:
+        self._words = words
+        self._rows: dict[str, list[tuple[int, int]]] = {}
+        for row, glosses in enumerate(words["glosses"]):
+            for rank, gloss in enumerate(glosses):
+                self._rows.setdefault(_key(gloss), []).append((row, rank))
+
+    def of(self, meaning: str) -> list[Word]:
+        """The words that mean exactly this, but for hyphens, a plural, and "a" or "the"."""
+        key = _key(_ARTICLE.sub("", " ".join(meaning.lower().split())))
+        # "taxis" is no plural of taxi in a dictionary.
+        other = key[:-1] if key.endswith("s") else "" if key.endswith(("i", "u")) else f"{key}s"
+        return [self._word(*place) for each in (key, other) for place in self._rows.get(each, ())]
+
+    def _word(self, row: int, rank: int) -> Word:
+        found = self._words.iloc[row]
+        marks = [bool(found[name]) for name in ("narrow", "common", "rare")]
+        return Word(found["word"], found["glosses"][rank], rank, rank < found["first"], *marks)
+
+
 def concise(words: pd.DataFrame, kanji: Container[str]) -> pd.DataFrame:
-    """What a planner needs of the words: those of known kanji, each once, with the first glosses of the first sense.
+    """What a planner needs of the words: those of known kanji, each once, with their first glosses.
+
+    Words of five kanji that are not common are left out: they mostly say what they mean at length.
 
     Args:
         words: What `read_edict` returned.
         kanji: Known ones.
 
     Returns:
-        word, glosses, common, rare.
+        word, glosses, first (as far as they are kept), narrow, common, rare; sorted by word, which packs best.
     """
-    known = words["word"].map(lambda word: all(symbol in kanji for symbol in kanji_of(word)))
-    kept = words[known & (words["first"] > 0)]
-    told = [list(glosses[:first])[:_GLOSSES] for glosses, first in zip(kept["glosses"], kept["first"], strict=True)]
-    kept = kept.assign(glosses=told).drop_duplicates("word")
-    return kept[["word", "glosses", "common", "rare"]].reset_index(drop=True)
+    symbols = words["word"].map(kanji_of)
+    kept = words[
+        symbols.map(lambda each: all(symbol in kanji for symbol in each))
+        & (words["common"] | (symbols.map(len) <= _MOST_UNCOMMON))
+    ]
+    kept = kept.assign(glosses=kept["glosses"].map(lambda each: list(each)[:_GLOSSES])).drop_duplicates("word")
+    columns = ["word", "glosses", "first", "narrow", "common", "rare"]
+    kept = kept[columns].assign(first=kept["first"].clip(upper=_GLOSSES).astype("int8"))
+    return kept.sort_values("word", ignore_index=True)
 
 
 def _key(meaning: str) -> str:
-    words = _ARTICLE.sub("", " ".join(meaning.lower().replace("-", " ").split())).split(" ")
-    if len(words[-1]) > _SHORTEST_PLURAL and words[-1].endswith("s") and not words[-1].endswith("ss"):
-        words[-1] = words[-1][:-1]
-    return "".join(words)
+    return meaning.lower().replace("-", "").replace(" ", "")
