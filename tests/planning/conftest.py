@@ -23,9 +23,6 @@ def planner(raw_data: Path, words: pd.DataFrame) -> Planner:
     drawn = read_kanjivg(kanjivg_folder())
     dictionary = read_kanjidic2(raw_data / "kanjidic2.xml.gz")
     names = name_components(drawn, dictionary)
-    usual = dictionary[
-        dictionary["grade"].notna()
-        | dictionary["frequency"].notna()
-        | dictionary["character"].isin(names.query("characters >= 3")["component"])
-    ]
+    components = dictionary["character"].isin(names.loc[names["characters"] >= 3, "component"])
+    usual = dictionary[dictionary["grade"].notna() | dictionary["frequency"].notna() | components]
     return Planner.build(composition_table(drawn), names, usual, words, dictionary.query("grade <= 8")["character"])

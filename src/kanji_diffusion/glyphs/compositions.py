@@ -313,7 +313,7 @@ _SLOT_ORDER = list(dict.fromkeys(slot for slots in LAYOUTS.values() for slot in 
 def _no_layout(slots: Sequence[str], whole: str) -> str:
     """Why `slots` make no layout, as a sentence."""
     known = list(dict.fromkeys(LAYOUTS.values()))
-    if repeated := [slot for slot, times in Counter(slots).items() if times > 1]:
+    if repeated := [slot for slot, filled in Counter(slots).items() if filled > 1]:
         return (
             f"The parts '{whole}' fill the slot '{repeated[0]}' {slots.count(repeated[0])} times: fill each slot once."
         )

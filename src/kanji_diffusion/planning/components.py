@@ -1,4 +1,4 @@
-"""Which component tells what a kanji of a meaning would be about: water in kanji of rivers, illness in those of pains."""
+"""Which component tells what a kanji is about: water in kanji of rivers, illness in those of pains."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
@@ -66,9 +67,7 @@ class Meanings:
         try:
             kept = load_file(folder / _FILE)
             meanings = cls(known, kept["vectors"], kept["projection"])
-        except (KeyError, Exception) as error:
-            if isinstance(error, OSError):
-                raise
+        except (KeyError, SafetensorError) as error:
             raise ValueError(f"{_FILE} is damaged") from error
         if len(meanings._vectors) != len(known):
             raise ValueError(f"{_FILE} belongs to other tables")
@@ -77,7 +76,7 @@ class Meanings:
 
 @torch.no_grad()
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """What the sentence encoder makes of `texts`: states averaged over the tokens, float32 `[N, width]`, of length 1."""
+    """Sentence vectors of `texts`: states averaged over the tokens, float32 `[N, width]`, of length 1."""
     encoder = _encoder()
     tokens = encoder.tokenizer(list(texts), truncation=True, max_length=_MAX_TOKENS).input_ids
     # Texts of one length are encoded together, so that none is padded.

@@ -82,8 +82,10 @@ def plan_rates(planner: Planner, kanji: pd.DataFrame, seed: int = 0) -> pd.DataF
     rows: list[dict[str, Any]] = []
     for count in _PROPOSALS:
         hits, chance = (
-            np.mean([any(true in parts for parts in plans[:count]) for true, plans in zip(kanji["radical"], each)])
-            for each in (found, [found[other] for other in order])
+            np.mean([any(true in parts for parts in plans[:count]) for true, plans in pairs])
+            for pairs in (
+                list(zip(kanji["radical"], each, strict=True)) for each in (found, [found[other] for other in order])
+            )
         )
         rows.append({"proposals": count, "kanji": len(kanji), "rate": hits, "shuffled": chance})
     return pd.DataFrame(rows).assign(ratio=lambda table: table["rate"] / table["shuffled"])

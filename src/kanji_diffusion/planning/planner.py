@@ -275,7 +275,7 @@ class Planner:
         return {meaning: claim[-1] for meaning, claim in claims.items()}
 
     def _is_slot_alone(self, asked: str) -> bool:
-        """Whether the prompt is parts of which one is lacking, such as "left fish", and no meaning, as "left hand" is."""
+        """Whether the prompt is parts of which one is lacking, as "left fish" is; "left hand" is a meaning."""
         slots = sorted({slot for slots in LAYOUTS.values() for slot in slots}, key=len, reverse=True)
         slot = next((slot for slot in slots if asked.lower().startswith(f"{slot} ")), None)
         if not slot or asked.lower() in self._owners or self._words.of(asked):
@@ -329,7 +329,7 @@ class Planner:
         return Plan(asked, subject, composition, composition.ids, character, source, reason, round(score, 3), label)
 
     def _in_words(self, composition: Composition) -> str:
-        """ "bag over bear"; a part without a name is told by its parts, in parentheses."""
+        """Such as "bag over bear"; a part without a name is told by its parts, in parentheses."""
         if not composition.layout:
             return self.compositions.names.get(composition.base or "", composition.base or "?")
         joint = f" {_JOINED_BY.get(composition.layout, 'around')} "

@@ -39,8 +39,9 @@ def read_edict(path: Path) -> pd.DataFrame:
 
     Returns:
         One row per word and reading, common words first: word, reading, glosses (list of str, cleaned, in the
-        dictionary's order), first (how many of them are of the first sense), narrow (a note narrows the first of them), common (marked "(P)"), rare (marked as
-        obsolete or obscure). Expressions, slang, names and wrong spellings are left out.
+        dictionary's order), first (how many of them are of the first sense), narrow (a note narrows the first of
+        them), common (marked "(P)"), rare (marked as obsolete or obscure). Expressions, slang, names and wrong
+        spellings are left out.
 
     Raises:
         KanjiDiffusionError: If the file is missing or broken, or holds no such word.
