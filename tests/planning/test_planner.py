@@ -147,7 +147,7 @@ def test_a_planner_travels_as_a_folder_without_pickles(planner, tmp_path):
     for prompt in ("sea", "submarine", "zombie"):
         assert loaded.plan(prompt, 3) == planner.plan(prompt, 3)
     (tmp_path / "words.parquet").write_bytes(b"PAR1")
-    with pytest.raises(KanjiDiffusionError, match="cannot be read .* make it anew"):
+    with pytest.raises(KanjiDiffusionError, match=r"cannot be read .* make it anew"):
         Planner.from_pretrained(tmp_path)
     (tmp_path / "planner.json").write_text('{"format": 0}')
     with pytest.raises(KanjiDiffusionError, match="another version"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -449,6 +450,12 @@ def _distinct(plans: Iterable[Plan]) -> Iterator[Plan]:
         seen.add(parts)
         times |= {part: times.get(part, 0) + 1 for part in parts}
         yield plan
+
+
+def split_parts(text: str) -> list[str]:
+    """The parts that a text names: each character of kanji, or what is between commas or plus signs."""
+    stripped = text.strip()
+    return list(stripped) if _is_kanji(stripped) else [part.strip() for part in re.split(r"[,+]", stripped)]
 
 
 def _is_kanji(text: str) -> bool:

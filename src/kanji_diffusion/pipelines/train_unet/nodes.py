@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 from pydantic import Field
 from torch import nn
@@ -16,7 +16,7 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.export import assemble
+from kanji_diffusion.diffusion.export import TextToKanji, assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling, whitening
@@ -29,6 +29,7 @@ from kanji_diffusion.evaluation.metrics import quick_figures
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
@@ -184,9 +185,11 @@ def assemble_model(
     text_encoder: TextEncoderSettings,
     schedule: ScheduleSettings,
     sampling: SamplingSettings,
-) -> StableDiffusionPipeline:
-    """The finished model, a plain diffusers pipeline."""
-    return assemble(vae, unet, load_text_encoder(text_encoder), schedule, sampling.sampler)
+    planner: Planner,
+) -> TextToKanji:
+    """The finished model: a plain diffusers pipeline, and the planner of its prompts."""
+    pipeline = assemble(vae, unet, load_text_encoder(text_encoder), schedule, sampling.sampler)
+    return TextToKanji(pipeline, planner)
 
 
 def stage_glyphs(glyphs: pd.DataFrame, selected: pd.DataFrame, views: int | None) -> pd.DataFrame:

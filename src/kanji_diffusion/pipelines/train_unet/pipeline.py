@@ -32,7 +32,7 @@ def create_pipeline(stages: Sequence[str]) -> Pipeline:
     trained = [_stage(stage, start) for stage, (start, _) in zip(stages, pairwise(starts), strict=True)]
     finished = Node(
         nodes.assemble_model,
-        [starts[-1], "vae", "params:text_encoder", "params:schedule", "params:sampling"],
+        [starts[-1], "vae", "params:text_encoder", "params:schedule", "params:sampling", "planner"],
         "text_to_kanji",
         name="assemble_model",
     )
