@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the fonts and the dictionary of the default configuration and of the tests from Debian packages into
+# Brings the fonts and the dictionaries of the default configuration and of the tests from Debian packages into
 # data/01_raw, without root; does nothing for those that are there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 raw=data/01_raw
 packages=(
     kanjidic-xml
+    edict
     fonts-aoyagi-kouzan-t
     fonts-aoyagi-soseki
     fonts-ipaexfont-gothic
@@ -31,11 +32,11 @@ list_fonts() {
 }
 
 is_there() {
-    if [[ $1 == kanjidic-xml ]]; then
-        [[ -s $raw/kanjidic2.xml.gz ]]
-    else
-        [[ -d $raw/fonts/$1 && -n $(list_fonts "$raw/fonts/$1") ]]
-    fi
+    case $1 in
+    kanjidic-xml) [[ -s $raw/kanjidic2.xml.gz ]] ;;
+    edict) [[ -s $raw/edict.gz ]] ;;
+    *) [[ -d $raw/fonts/$1 && -n $(list_fonts "$raw/fonts/$1") ]] ;;
+    esac
 }
 
 # Weights and variants that differ too little to be worth their hundred megabytes.
@@ -69,6 +70,12 @@ place() {
         mv "$tree/usr/share/edict/kanjidic2.xml.gz" "$raw/kanjidic2.xml.gz"
         return
     fi
+    if [[ $package == edict ]]; then
+        cp "$tree/usr/share/doc/$package/copyright" "$raw/edict.copyright"
+        gzip --no-name --stdout "$tree/usr/share/edict/edict" >"$tree/edict.gz"
+        mv "$tree/edict.gz" "$raw/edict.gz"
+        return
+    fi
     mkdir "$folder"
     while read -r font; do
         if is_wanted "$package" "$font"; then mv "$font" "$folder/"; fi
@@ -86,8 +93,8 @@ for package in "${packages[@]}"; do
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
-by_hand="put the fonts of each package under $raw/fonts/<package>/ and KANJIDIC2 (from www.edrdg.org) at \
-$raw/kanjidic2.xml.gz, then run this again; missing are: ${missing[*]}."
+by_hand="put the fonts of each package under $raw/fonts/<package>/ and KANJIDIC2 and EDICT (from \
+www.edrdg.org) at $raw/kanjidic2.xml.gz and $raw/edict.gz, then run this again; missing are: ${missing[*]}."
 if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
     die "this system has no apt: $by_hand"
 fi

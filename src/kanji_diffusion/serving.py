@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from diffusers import DiffusionPipeline
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
@@ -22,9 +21,11 @@ from PIL import Image
 from pydantic import Field, StrictStr, ValidationError, field_validator
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.diffusion import export
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
+from kanji_diffusion.planning.planner import Plan
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.settings_model import Settings
@@ -50,6 +51,9 @@ SIGNATURE = ModelSignature(
             ColSpec("string", "read_as"),
             ColSpec("double", "read_probability"),
             ColSpec("double", "clip_score"),
+            ColSpec("string", "ids", required=False),
+            ColSpec("string", "plan_source", required=False),
+            ColSpec("string", "reason", required=False),
         ]
     ),
 )
@@ -58,7 +62,9 @@ SIGNATURE = ModelSignature(
 class Request(Settings):
     """One picture that is asked for."""
 
-    prompt: StrictStr = Field(max_length=_MOST_LETTERS, description="A meaning, such as water.")
+    prompt: StrictStr = Field(
+        max_length=_MOST_LETTERS, description="A meaning such as water, a kanji, or parts of one."
+    )
     style: StrictStr | None = Field(None, description="A style class of the captions; null for the default one.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed draws the same picture.")
     steps: int | None = Field(None, ge=1, le=1000, description="Sampling steps; null for those of the model.")
@@ -81,7 +87,7 @@ class TextToKanji(PythonModel):
         settings = json.loads(Path(paths["settings"]).read_text(encoding="utf-8"))
         self._captions = CaptionSettings.model_validate(settings["captions"])
         self._sampling = SamplingSettings.model_validate(settings["sampling"])
-        self._model = DiffusionPipeline.from_pretrained(paths["text_to_kanji"], use_safetensors=True)
+        self._model = export.TextToKanji.from_pretrained(paths["text_to_kanji"])
         self._recogniser = ResNetForImageClassification.from_pretrained(paths["recogniser"], use_safetensors=True)
         self._clip = ClipScorer.from_pretrained(paths["clip_model"])
 
@@ -97,7 +103,8 @@ class TextToKanji(PythonModel):
 
         Returns:
             `png` (bytes), `prompt` as it was expanded, `seed`, `read_as` and `read_probability` by the recogniser,
-            `clip_score`; the index of `model_input`.
+            `clip_score`; `ids`, `plan_source` and `reason` of the composition that was drawn, null for a model without
+            a planner; the index of `model_input`.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE with one sentence, which the server answers as 400.
@@ -105,7 +112,12 @@ class TextToKanji(PythonModel):
         try:
             requests = [_request(row) for row in model_input.to_dict("records")]
             _refuse_many(requests)
-            prompts = [expand_prompt(request.prompt, request.style, self._captions) for request in requests]
+            plans = [self._plan(request.prompt) for request in requests]
+            subjects = [plan.subject if plan else request.prompt for plan, request in zip(plans, requests, strict=True)]
+            prompts = [
+                expand_prompt(subject, request.style, self._captions)
+                for subject, request in zip(subjects, requests, strict=True)
+            ]
             pictures = self._draw(prompts, requests)
         except KanjiDiffusionError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
@@ -117,8 +129,15 @@ class TextToKanji(PythonModel):
             "read_as": [seen[0] for seen in reading.characters],
             "read_probability": reading.probability.astype(float),
             "clip_score": self._clip.scores(pictures, prompts).astype(float),
+            "ids": [plan.ids if plan else None for plan in plans],
+            "plan_source": [plan.source if plan else None for plan in plans],
+            "reason": [plan.reason if plan else None for plan in plans],
         }
         return pd.DataFrame(answer, index=model_input.index)
+
+    def _plan(self, prompt: str) -> Plan | None:
+        """The best plan; None for a model that draws the prompt as it is."""
+        return self._model.planner.plan(prompt)[0] if self._model.planner else None
 
     def _draw(self, prompts: list[str], requests: list[Request]) -> np.ndarray:
         """Rows with the same settings are drawn together; a picture does not depend on what it is drawn with."""
@@ -129,7 +148,9 @@ class TextToKanji(PythonModel):
         pictures: dict[int, np.ndarray] = {}
         for (steps, guidance), rows in alike.items():
             sampling = self._sampling.model_copy(update={"steps": steps, "guidance_scale": guidance})
-            drawn = draw(self._model, [prompts[row] for row in rows], [requests[row].seed for row in rows], sampling)
+            drawn = draw(
+                self._model.pipeline, [prompts[row] for row in rows], [requests[row].seed for row in rows], sampling
+            )
             pictures |= dict(zip(rows, drawn, strict=True))
         return np.stack([pictures[row] for row in range(len(requests))])
 

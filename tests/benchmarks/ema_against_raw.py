@@ -27,7 +27,7 @@ def main() -> None:
     set_threads()
     with KedroSession.create(root) as session:
         catalog = session.load_context().catalog
-        model, recogniser = catalog.load("text_to_kanji"), catalog.load("recogniser")
+        model, recogniser = catalog.load("text_to_kanji").pipeline, catalog.load("recogniser")
         samples = catalog.load("samples").drop(columns="image")
         sampling = catalog.load("params:sampling")
     checkpoints = root.glob("data/06_models/checkpoints/unet_*/*/step_*/manifest.json")

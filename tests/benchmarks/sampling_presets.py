@@ -51,7 +51,7 @@ class Bench:
     """
 
     def __init__(self, catalog: Any, count: int) -> None:
-        self.model, self.recogniser = catalog.load("text_to_kanji"), catalog.load("recogniser")
+        self.model, self.recogniser = catalog.load("text_to_kanji").pipeline, catalog.load("recogniser")
         self.presets = catalog.load("params:sampling").presets
         captions = catalog.load("captions")
         long = captions[captions["form"] == "long"].sample(frac=1, random_state=0)

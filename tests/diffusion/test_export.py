@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from kanji_diffusion.diffusion.export import load_released, save_released
+from kanji_diffusion.diffusion.export import TextToKanji, save_released
 from kanji_diffusion.diffusion.sampler import DrawingSettings, draw
 from kanji_diffusion.errors import KanjiDiffusionError
 
 
 def test_a_released_model_draws_what_it_drew_before_in_half_the_bytes(model, tmp_path):
-    save_released(model, tmp_path)
+    save_released(TextToKanji(model), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "model_index.json",
         "scheduler",
@@ -22,7 +22,7 @@ def test_a_released_model_draws_what_it_drew_before_in_half_the_bytes(model, tmp
     assert 2 * weights < size < 2.1 * weights + 1e5
     assert not any(str(model.name_or_path) in path.read_text() for path in tmp_path.rglob("*.json"))
     assert all('"_name_or_path": "/' not in path.read_text() for path in tmp_path.rglob("*.json"))
-    loaded = load_released(tmp_path)
+    loaded = TextToKanji.from_pretrained(tmp_path).pipeline
     assert loaded.tokenizer.model_max_length == model.tokenizer.model_max_length
     settings = DrawingSettings(steps=4, batch_size=2)
     before, after = (draw(each, ["water", "fire"], [3, 4], settings) for each in (model, loaded))
@@ -31,8 +31,8 @@ def test_a_released_model_draws_what_it_drew_before_in_half_the_bytes(model, tmp
 
 
 def test_a_released_model_that_is_not_whole_is_refused_in_one_sentence(model, tmp_path):
-    save_released(model, tmp_path)
+    save_released(TextToKanji(model), tmp_path)
     for name in ("unet/diffusion_pytorch_model.safetensors", "text_encoder.json"):
         (tmp_path / name).unlink()
         with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring it back with `git checkout`"):
-            load_released(tmp_path)
+            TextToKanji.from_pretrained(tmp_path)

@@ -45,7 +45,9 @@ def test_the_same_characters_are_kept_whatever_is_selected(
 def test_few_or_no_characters_may_be_wanted(
     dictionary: pd.DataFrame, grade_one: pd.DataFrame, compositions: Compositions
 ) -> None:
-    few = select_structure(dictionary, grade_one, compositions, SETTINGS.model_copy(update={"limit": 60, "zero_shot": 0}))
+    few = select_structure(
+        dictionary, grade_one, compositions, SETTINGS.model_copy(update={"limit": 60, "zero_shot": 0})
+    )
     assert len(few) == 60 and (few["role"] == "structure").all()
     assert select_structure(dictionary, grade_one, compositions, StructureSettings()).empty
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.diffusion.export import TextToKanji
 from kanji_diffusion.diffusion.sampler import SamplingSettings
 from kanji_diffusion.glyphs.render import encode_images
 from kanji_diffusion.pipelines.evaluate import nodes
@@ -38,7 +39,7 @@ def compare(samples, monkeypatch, drew):
     monkeypatch.setattr(nodes, "draw", lambda model, prompts, seeds, sampling: drew[[seed - 100 for seed in seeds]])
     settings = EvaluationSettings(grid=GridSettings(prompts=4, guidance_scales=(4.0, 2.5, 1.0)))
     scores = readings(1, 0, 1, 0, 0, 0, 0, 1)
-    table, _ = compare_sampling(None, samples, scores, None, settings, SAMPLING, ClusterSettings())
+    table, _ = compare_sampling(TextToKanji(None), samples, scores, None, settings, SAMPLING, ClusterSettings())
     return table, drawn
 
 

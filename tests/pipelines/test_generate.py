@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from kanji_diffusion.datasets import PictureFolderDataset
-from kanji_diffusion.diffusion.export import save_released
+from kanji_diffusion.diffusion.export import TextToKanji, save_released
 from kanji_diffusion.diffusion.lineage import read_picture
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.schedule import SAMPLERS
@@ -27,7 +27,9 @@ from kanji_diffusion.pipelines.generate.nodes import (
     Count,
     ModelName,
     NegativePrompt,
+    Parts,
     PicturePath,
+    PlanSettings,
     Prompts,
     PromptsFile,
     Seed,
@@ -40,8 +42,15 @@ VERSION = "2026-01-02T03.04.05.678Z"
 SAMPLING = SamplingSettings(sampler="ddpm", steps=3, guidance_interval=(0.2, 1), batch_size=3)
 
 
-def requests(*words, style=("brush",), count=1, seed=0):
-    return nodes.list_requests(Prompts(list(words)), None, Styles(style), Count(count), Seed(seed), CaptionSettings())
+def requests(*words, style=("brush",), count=1, seed=0, parts=None):
+    prompts = Prompts(list(words) or ["water"])
+    return nodes.list_requests(prompts, None, parts, Styles(style), Count(count), Seed(seed), CaptionSettings())
+
+
+def drawing(model, asked, negative="", sampling=SAMPLING, plans=1):
+    """Pictures and sheet."""
+    settings = (CaptionSettings(), PlanSettings(count=plans), NegativePrompt(negative), sampling)
+    return nodes.draw_requests(model, asked, *settings)[1:]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ def models(model, tmp_path_factory):
 def drawn(models, tmp_path_factory):
     """PNGs of two words, as they lie on the disk."""
     loaded = nodes.load_model(ModelName(VERSION), models)
-    pictures, _ = nodes.draw_requests(loaded, requests("water", "fire", count=2, seed=5), NegativePrompt("x"), SAMPLING)
+    pictures, _ = drawing(loaded, requests("water", "fire", count=2, seed=5), "x")
     folder = tmp_path_factory.mktemp("output") / "generated"
     PictureFolderDataset(filepath=str(folder)).save(pictures)
     return folder
@@ -86,7 +95,7 @@ def test_lines_of_a_file_are_prompts(tmp_path):
     path = tmp_path / "words.txt"
     path.write_bytes("\ufeffwater\r\n\r\n  thunder dragon \n水\n".encode())
     listed = nodes.list_requests(
-        Prompts(["ignored"]), PromptsFile(path), None, Count(1), Seed(0), CaptionSettings(default_style="brush")
+        Prompts(["ignored"]), PromptsFile(path), None, None, Count(1), Seed(0), CaptionSettings(default_style="brush")
     )
     assert listed["prompt"].tolist() == ["water (brush kanji)", "thunder dragon (brush kanji)", "水 (brush kanji)"]
 
@@ -132,7 +141,7 @@ def test_every_picture_is_drawn_again_bit_for_bit(models, tmp_path, caplog, name
     loaded = nodes.load_model(ModelName(VERSION), models)
     settings = SamplingSettings(sampler=name, steps=3, guidance_interval=(0.2, 1))
     asked = requests("water", "thunder dragon", count=2, seed=9)
-    pictures, _ = nodes.draw_requests(loaded, asked, NegativePrompt("fire"), settings)
+    pictures, _ = drawing(loaded, asked, "fire", settings)
     PictureFolderDataset(filepath=str(tmp_path / "generated")).save(pictures)
     caplog.set_level(logging.INFO)
     for path in sorted((tmp_path / "generated").iterdir()):
@@ -192,17 +201,17 @@ def test_what_is_no_model_of_ours_is_refused_in_one_sentence(models, model, tmp_
         ("2020-01-01T00.00.00.000Z", f"there is no model in .*newest are {VERSION}"),
         (str(tmp_path), "there is no model in .*model_index.json"),
         ("models:/text-to-kanji@champion", "There is no model at models:/text-to-kanji@champion in MLflow's registry"),
-        (str(other), "names a DDPMPipeline in .* StableDiffusionPipeline"),
+        (str(other), "holds a DDPMPipeline: name the folder of a StableDiffusionPipeline"),
     ]:
         with pytest.raises(KanjiDiffusionError, match=sentence):
             nodes.load_model(ModelName(name), models)
 
 
 def test_what_the_released_model_drew_is_drawn_again(model, tmp_path, caplog):
-    save_released(model, tmp_path / "model")
+    save_released(TextToKanji(model), tmp_path / "model")
     name = nodes.name_released_model(tmp_path / "model")
     loaded = nodes.load_model(name, tmp_path)
-    pictures, _ = nodes.draw_requests(loaded, requests("water"), NegativePrompt(""), SAMPLING)
+    pictures, _ = drawing(loaded, requests("water"))
     PictureFolderDataset(filepath=str(tmp_path / "drawn")).save(pictures)
     (path,) = (tmp_path / "drawn").glob("*.png")
     with pytest.raises(KanjiDiffusionError, match=r"from elsewhere: name it, as in .* or model=released"):
@@ -228,11 +237,12 @@ def test_of_several_candidates_the_one_that_the_judge_prefers_is_kept(models, ju
     asked = requests("water", "thunder dragon", seed=3)
     choice = CandidateSettings(count=3, judge=judge)
     with caplog.at_level(logging.INFO):
-        kept, _ = nodes.draw_and_judge(loaded, asked, NegativePrompt(""), SAMPLING, choice, reader, clip, captions)
+        settings = (CaptionSettings(), PlanSettings(), NegativePrompt(""), SAMPLING, choice)
+        _, kept, _ = nodes.draw_and_judge(loaded, asked, *settings, reader, clip, captions)
     assert ("'thunder dragon (brush kanji)' is no caption of a character" in caplog.text) == (judge == "recogniser")
     for word, picture in zip(asked["word"], kept.values(), strict=True):
         prompt = f"{word} (brush kanji)"
-        all_three = draw(loaded, [prompt] * 3, candidate_seeds([3], 3), SAMPLING)
+        all_three = draw(loaded.pipeline, [prompt] * 3, candidate_seeds([3], 3), SAMPLING)
         if judge == "recogniser" and word == "water":
             merit = reading_margins(reader, all_three, ["水"] * 3)
         else:
@@ -272,4 +282,79 @@ def test_the_exported_folder_has_no_pickle_to_run(models, tmp_path):
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"anything")
     with pytest.raises(Exception, match="is a pickle, which can run code"):
         nodes.load_model(ModelName(str(folder)), models)
-    assert isinstance(nodes.load_model(ModelName(VERSION), models), DiffusionPipeline)
+    assert isinstance(nodes.load_model(ModelName(VERSION), models).pipeline, DiffusionPipeline)
+
+
+@pytest.fixture(scope="module")
+def planned(model, planner, tmp_path_factory):
+    """The folder of the catalog's models, with one version of `text_to_kanji` that has a planner."""
+    folder = tmp_path_factory.mktemp("planned")
+    TextToKanji(model, planner).save_pretrained(folder / "text_to_kanji" / VERSION / "text_to_kanji")
+    return folder
+
+
+def test_prompts_of_all_kinds_become_compositions(planner, tmp_path, caplog):
+    (tmp_path / "prompts.txt").write_text("sea\n海\n⿰魚雷\nleft fish, right thunder\nsubmarine\n", encoding="utf-8")
+    asked = nodes.list_requests(
+        Prompts(["water"]), PromptsFile(tmp_path / "prompts.txt"), None, Styles(["brush"]), Count(2), Seed(0),
+        CaptionSettings(),
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        found = nodes.plan_requests(planner, asked, CaptionSettings(), PlanSettings(count=2))
+    sea, fish = "sea: left water, right every (brush kanji)", "left fish, right thunder (brush kanji)"
+    assert found["prompt"].tolist()[:8] == [sea] * 4 + [fish] * 4
+    assert found["plan_source"].tolist() == ["character"] * 4 + ["ids"] * 2 + ["parts"] * 2 + ["word"] * 2
+    assert found["ids"].tolist()[:6] == ["⿰氵毎"] * 4 + ["⿰魚雷"] * 2
+    assert found["ids"].nunique() == 4
+    assert "submarine = water beside boat, from 潜水艦" in caplog.text
+    assert found["reason"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("given", "listed"),
+    [("魚雷", ("魚", "雷")), ("fish, thunder", ("fish", "thunder")), (["rice field", "rain"], ("rice field", "rain"))],
+)
+def test_parts_are_characters_or_names(planner, given, listed):
+    parts = Parts.model_validate(given)
+    assert parts.root == listed
+    (found,) = nodes.plan_requests(planner, requests(parts=parts), CaptionSettings(), PlanSettings()).to_dict("records")
+    assert found["plan_source"] == "parts"
+
+
+@pytest.mark.parametrize("given", ["魚", [], ["fish"], "魚雷海木", 5, ["fish", ""]])
+def test_other_parts_are_refused(given):
+    with pytest.raises(ValidationError, match="give two or three components"):
+        Parts.model_validate(given)
+
+
+def test_a_plan_is_drawn_kept_in_the_picture_and_drawn_again(planned, tmp_path, caplog):
+    loaded = nodes.load_model(ModelName(VERSION), planned)
+    table, pictures, shown = nodes.draw_requests(
+        loaded, requests("vampire", count=3), CaptionSettings(), PlanSettings(count=2), NegativePrompt(""), SAMPLING
+    )
+    assert table["ids"].tolist()[0] == table["ids"].tolist()[2] == "⿰血鬼" != table["ids"].tolist()[1]
+    assert shown.height > 20  # labels below pictures of 16 pixels
+    PictureFolderDataset(filepath=str(tmp_path / "drawn")).save(pictures)
+    path = sorted((tmp_path / "drawn").iterdir())[0]
+    pixels, lineage = read_picture(path)
+    assert (lineage.word, lineage.prompt) == ("vampire", "left blood, right ghost (brush kanji)")
+    assert (lineage.plan["ids"], lineage.plan["source"]) == ("⿰血鬼", "word")
+    assert np.array_equal(pixels, draw(loaded.pipeline, [lineage.prompt], [0], SAMPLING)[0])
+    with caplog.at_level(logging.INFO):
+        nodes.replay_picture(PicturePath(path), None, planned)
+    assert "was drawn again: identical" in caplog.text
+
+
+def test_a_folder_with_a_planner_is_a_plain_folder_of_diffusers(planned, model):
+    folder = planned / "text_to_kanji" / VERSION / "text_to_kanji"
+    plain = DiffusionPipeline.from_pretrained(folder)
+    assert set(plain.components) == set(model.components)
+    assert (folder / "planner" / "planner.json").is_file()
+
+
+def test_a_model_without_a_planner_takes_meanings_alone(models):
+    loaded = nodes.load_model(ModelName(VERSION), models)
+    assert loaded.planner is None
+    for asked in (requests("⿰魚雷"), requests("left fish, right thunder"), requests(parts=Parts(["魚", "雷"]))):
+        with pytest.raises(KanjiDiffusionError, match="trained without compositions: give a meaning"):
+            drawing(loaded, asked)

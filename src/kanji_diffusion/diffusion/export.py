@@ -4,18 +4,58 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 
 from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.training.checkpoint import fingerprint, tensors_fingerprint
 
 # Which text encoder a released model is loaded with.
 _TEXT = "text_encoder.json"
+_PLANNER = "planner"
+
+
+@dataclass(frozen=True)
+class TextToKanji:
+    """The finished model: what draws, and what turns a prompt into the composition that is drawn.
+
+    Attributes:
+        pipeline: A stock pipeline, which takes full prompts.
+        planner: None for a model that was trained without compositions, and draws the prompt as it is.
+    """
+
+    pipeline: StableDiffusionPipeline
+    planner: Planner | None = None
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that diffusers loads as a pipeline, with the planner, if there is one, in `planner/`."""
+        self.pipeline.save_pretrained(folder)
+        if self.planner:
+            self.planner.save_pretrained(Path(folder) / _PLANNER)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> TextToKanji:
+        """What `save_pretrained` or `save_released` wrote, or any other folder of a `StableDiffusionPipeline`.
+
+        Raises:
+            KanjiDiffusionError: If it is the folder of another pipeline, or of a released model or planner that is not
+                whole.
+            OSError: If there is no pipeline.
+        """
+        source = Path(folder)
+        pipeline = _released_pipeline(source) if is_released(source) else DiffusionPipeline.from_pretrained(source)
+        if not isinstance(pipeline, StableDiffusionPipeline):
+            raise KanjiDiffusionError(
+                f"{source} holds a {type(pipeline).__name__}: name the folder of a StableDiffusionPipeline, such as "
+                "`text_to_kanji`."
+            )
+        return cls(pipeline, Planner.from_pretrained(source / _PLANNER) if (source / _PLANNER).is_dir() else None)
 
 
 def assemble(
@@ -56,18 +96,21 @@ def model_fingerprint(model: StableDiffusionPipeline) -> str:
     return fingerprint(weights | process)
 
 
-def save_released(model: StableDiffusionPipeline, folder: Path) -> None:
+def save_released(model: TextToKanji, folder: Path) -> None:
     """Save a model to be shipped: half precision, without the bundled text encoder, which its own package ships.
 
     Args:
         model: A finished model with the bundled text encoder.
-        folder: Where `load_released` will find it.
+        folder: Where `TextToKanji.from_pretrained` will find it.
     """
+    pipeline = model.pipeline
     for name in ("unet", "vae"):
-        copy.deepcopy(getattr(model, name)).half().save_pretrained(folder / name)
-    model.scheduler.save_pretrained(folder / "scheduler")
-    model.save_config(folder)
-    text = TextEncoderSettings(source=BUNDLED, max_length=model.tokenizer.model_max_length)
+        copy.deepcopy(getattr(pipeline, name)).half().save_pretrained(folder / name)
+    pipeline.scheduler.save_pretrained(folder / "scheduler")
+    pipeline.save_config(folder)
+    if model.planner:
+        model.planner.save_pretrained(folder / _PLANNER)
+    text = TextEncoderSettings(source=BUNDLED, max_length=pipeline.tokenizer.model_max_length)
     (folder / _TEXT).write_text(text.model_dump_json())
     for path in folder.rglob("*.json"):
         # Where the parts were loaded from is nobody's business.
@@ -80,12 +123,8 @@ def is_released(folder: Path) -> bool:
     return (folder / _TEXT).is_file()
 
 
-def load_released(folder: Path) -> StableDiffusionPipeline:
-    """The model that `save_released` wrote, in float32.
-
-    Raises:
-        KanjiDiffusionError: If the folder is not whole.
-    """
+def _released_pipeline(folder: Path) -> StableDiffusionPipeline:
+    """The pipeline that `save_released` wrote, in float32."""
     try:
         text = load_text_encoder(TextEncoderSettings(**json.loads((folder / _TEXT).read_text())))
         return StableDiffusionPipeline.from_pretrained(

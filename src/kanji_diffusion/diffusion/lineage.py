@@ -26,7 +26,8 @@ class Lineage(Settings):
     model_fingerprint: str = Field(description="Of the weights and the diffusion process.")
     word: str = Field(description="What was asked for.")
     style: str
-    prompt: str = Field(description="The word and the style in the template of the captions.")
+    prompt: str = Field(description="The word, or its plan, and the style in the template of the captions.")
+    plan: dict[str, str | float | None] | None = Field(None, description="What the planner made of the word.")
     negative_prompt: str
     seed: int = Field(ge=0, lt=2**32)
     sampling: DrawingSettings

@@ -12,11 +12,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 2
+_LABEL = 9
 _RIGHT, _WRONG, _NEUTRAL = (46, 160, 67), (215, 58, 73), (225, 225, 225)
 _INK, _REAL = "#33415c", "#c2571a"
 
 
-def sheet(images: np.ndarray, columns: int, right: Sequence[bool] | None = None, zoom: int = 1) -> Image.Image:
+def sheet(
+    images: np.ndarray,
+    columns: int,
+    right: Sequence[bool] | None = None,
+    zoom: int = 1,
+    labels: Sequence[str] | None = None,
+) -> Image.Image:
     """A contact sheet, row by row.
 
     Args:
@@ -24,19 +31,38 @@ def sheet(images: np.ndarray, columns: int, right: Sequence[bool] | None = None,
         columns: Pictures in a row.
         right: Whether each picture is what was asked for; frames it green or red.
         zoom: Whole-number magnification.
+        labels: What is written under each picture, in Latin letters, in as many lines as it needs.
     """
     count, height, width = images.shape
     height, width = height * zoom, width * zoom
     rows = -(-count // columns)
-    page = Image.new("RGB", (columns * (width + 2 * _GAP), rows * (height + 2 * _GAP)), "white")
+    font = ImageFont.load_default(_LABEL)
+    written = [_wrapped(label, font, width) for label in labels or ()]
+    below = max((len(lines) for lines in written), default=0) * (_LABEL + _GAP)
+    page = Image.new("RGB", (columns * (width + 2 * _GAP), rows * (height + 2 * _GAP + below)), "white")
     for number, pixels in enumerate(images):
         row, column = divmod(number, columns)
-        left, top = column * (width + 2 * _GAP), row * (height + 2 * _GAP)
+        left, top = column * (width + 2 * _GAP), row * (height + 2 * _GAP + below)
+        if written:
+            place = (left + _GAP, top + height + 2 * _GAP)
+            ImageDraw.Draw(page).multiline_text(place, "\n".join(written[number]), fill=0, font=font, spacing=_GAP)
         colour = _NEUTRAL if right is None else _RIGHT if right[number] else _WRONG
         page.paste(colour, (left, top, left + width + 2 * _GAP, top + height + 2 * _GAP))
         glyph = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
         page.paste(glyph, (left + _GAP, top + _GAP))
     return page
+
+
+def _wrapped(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """The label in lines that are no wider than `width`; of a word that is wider, as much as fits."""
+    lines = [""]
+    for word in label.encode("ascii", "replace").decode().split():
+        if lines[-1] and font.getlength(f"{lines[-1]} {word}") > width:
+            lines.append("")
+        while font.getlength(word) > width:
+            word = word[:-1]
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
 
 
 def reading_plot(groups: pd.DataFrame) -> matplotlib.figure.Figure:

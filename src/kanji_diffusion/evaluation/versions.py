@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.diffusion.export import TextToKanji
 from kanji_diffusion.diffusion.sampler import SamplingSettings
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.distance import Estimate
@@ -30,7 +30,7 @@ class ModelVersion:
     """All that a version of the model is made of.
 
     Attributes:
-        model: The finished model.
+        model: The finished model, with its planner.
         recogniser: Reads what it draws.
         clip: Compares what it draws with the prompt.
         captions: The settings that expand a prompt.
@@ -39,7 +39,7 @@ class ModelVersion:
         figures: What `metrics.Judges.score` said of them.
     """
 
-    model: StableDiffusionPipeline
+    model: TextToKanji
     recogniser: ResNetForImageClassification
     clip: ClipScorer
     captions: CaptionSettings

@@ -172,6 +172,10 @@ class Compositions:
     def __contains__(self, character: object) -> bool:
         return character in self._trees
 
+    def characters(self) -> list[str]:
+        """The characters of the table, in its order."""
+        return list(self._trees)
+
     def of(self, character: str) -> Composition:
         """How a character is built; one that is not in the table, or is a component only, is not composed."""
         if character not in self._read:
@@ -184,6 +188,10 @@ class Compositions:
     def base(self, form: str) -> str:
         """The character whose form this is: 水 of 氵, and of 水."""
         return self._bases.get(form, form)
+
+    def meanings_of(self, component: str) -> list[str]:
+        """The meanings of a component, in the dictionary's order."""
+        return list(self._meanings.get(component, ()))
 
     def describe(self, composition: Composition, depth: int = 1) -> str:
         """A composition in words, such as "left water, right every", or "whole mountain" if it is not composed.
@@ -256,10 +264,7 @@ class Compositions:
             return parts[0]
         layout = _BY_SLOTS.get(tuple(slots)) or _BY_SLOTS.get(tuple(sorted(slots, key=SLOTS.index)))
         if not layout:
-            raise KanjiDiffusionError(
-                f"'{', '.join(slots)}' of '{whole}' is no layout: choose among "
-                f"{'; '.join(', '.join(known) for known in dict.fromkeys(LAYOUTS.values()))}."
-            )
+            raise KanjiDiffusionError(_no_layout(slots, whole))
         ordered = dict(zip(slots, parts, strict=True))
         placed = tuple(ordered[slot] for slot in LAYOUTS[layout])
         return Composition(None, None, self._usual_layout(layout, placed[0]), placed)
@@ -303,6 +308,25 @@ class Compositions:
             for meaning in self._meanings[component]
         }
         return by_meaning | {name.lower(): component for component, name in self.names.items()}
+
+
+def _no_layout(slots: Sequence[str], whole: str) -> str:
+    """Why `slots` make no layout, as a sentence."""
+    known = list(dict.fromkeys(LAYOUTS.values()))
+    if repeated := [slot for slot, filled in Counter(slots).items() if filled > 1]:
+        return (
+            f"The parts '{whole}' fill the slot '{repeated[0]}' {slots.count(repeated[0])} times: fill each slot once."
+        )
+    lacking = [", ".join(each for each in layout if each not in slots) for layout in known if {*slots} < {*layout}]
+    if lacking:
+        return (
+            f"The parts '{whole}' lack a slot: beside '{', '.join(slots)}' name {' or '.join(lacking)} too, "
+            "as in 'left fish, right thunder'."
+        )
+    return (
+        f"The slots {', '.join(slots)} of the parts '{whole}' make no layout: choose one of "
+        f"{'; '.join(', '.join(layout) for layout in known)}."
+    )
 
 
 def _operands() -> str:

@@ -17,6 +17,7 @@ from pydantic import Field
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
+from kanji_diffusion.diffusion.export import TextToKanji
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.vae import resize
 from kanji_diffusion.errors import KanjiDiffusionError
@@ -90,7 +91,7 @@ class EvaluationSettings(Settings):
 
 
 def draw_samples(
-    model: StableDiffusionPipeline,
+    model: TextToKanji,
     characters: pd.DataFrame,
     captions: pd.DataFrame,
     settings: EvaluationSettings,
@@ -106,7 +107,7 @@ def draw_samples(
     wanted = long[long["character"].isin(chosen)].sort_values(["style", "caption_id"], ignore_index=True)
     wanted = wanted.merge(characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left")
     seeds = [settings.seed + number for number in range(len(wanted))]
-    pictures = _draw_in_blocks(model, wanted["text"].tolist(), seeds, sampling, cluster)
+    pictures = _draw_in_blocks(model.pipeline, wanted["text"].tolist(), seeds, sampling, cluster)
     meant = captions.loc[captions["form"] == "long", ["character", "style", "text"]].rename(columns={"text": "caption"})
     samples = wanted.rename(columns={"text": "prompt"}).merge(meant, on=["character", "style"])[
         ["character", "style", "prompt", "caption", "stroke_count", "grade", "frequency"]
@@ -171,7 +172,7 @@ def draw_known_characters(
 
 
 def draw_invented(
-    model: StableDiffusionPipeline,
+    model: TextToKanji,
     dictionary: pd.DataFrame,
     captions: pd.DataFrame,
     glyphs: pd.DataFrame,
@@ -199,7 +200,8 @@ def draw_invented(
         for caption in long.to_dict("records")
     ]
     samples = pd.DataFrame(rows).assign(seed=[settings.seed + number for number in range(len(rows))])
-    pictures = _draw_in_blocks(model, samples["prompt"].tolist(), samples["seed"].tolist(), sampling, cluster)
+    drawing = (samples["prompt"].tolist(), samples["seed"].tolist(), sampling, cluster)
+    pictures = _draw_in_blocks(model.pipeline, *drawing)
     return samples.assign(image=pd.Series(encode_images(pictures)))
 
 
@@ -246,7 +248,7 @@ def judge_invented(
 
 
 def compare_sampling(
-    model: StableDiffusionPipeline,
+    model: TextToKanji,
     samples: pd.DataFrame,
     scores: pd.DataFrame,
     recogniser: ResNetForImageClassification,
@@ -270,8 +272,8 @@ def compare_sampling(
     ):
         options = {"sampler": name, "steps": steps, "guidance_scale": guidance}
         wanted = sampling.model_copy(update=options)
-        known = wanted == sampling and _drew(model, samples.head(_TELLING), wanted)
-        reading = drawn if known else _redraw(model, samples, recogniser, wanted, cluster)
+        known = wanted == sampling and _drew(model.pipeline, samples.head(_TELLING), wanted)
+        reading = drawn if known else _redraw(model.pipeline, samples, recogniser, wanted, cluster)
         least = first.setdefault((name, steps), reading)
         row: dict[str, Any] = options | {"pictures": len(samples), "top5": reading["top5"].mean()}
         for reader in ("top1", "ocr"):
@@ -334,7 +336,7 @@ def write_page(
 
 
 def describe_version(
-    model: StableDiffusionPipeline,
+    model: TextToKanji,
     recogniser: ResNetForImageClassification,
     clip_model: ClipScorer,
     captions: CaptionSettings,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +18,15 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion import registry
 from kanji_diffusion.datasets import ModelFolderDataset
-from kanji_diffusion.diffusion.export import is_released, load_released, model_fingerprint
+from kanji_diffusion.diffusion.export import TextToKanji, model_fingerprint
 from kanji_diffusion.diffusion.lineage import Lineage, describe_environment, read_picture
 from kanji_diffusion.diffusion.sampler import DrawingSettings, SamplingSettings, draw, place
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.candidates import candidate_seeds, choose, intended_characters, score_pictures
 from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
+from kanji_diffusion.glyphs.compositions import is_ids, is_parts
+from kanji_diffusion.planning.planner import Plan, Planner, split_parts
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.progress import Progress
@@ -32,10 +36,12 @@ logger = logging.getLogger(__name__)
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")
 _ALL = "all"
 RELEASED = "released"
+PARTS_JOINED = " + "
+_PLANNED = ("prompt", "ids", "character", "plan_source", "reason", "plan")
 
 
 class Prompts(RootModel[tuple[str, ...]]):
-    """A meaning, or a list of them."""
+    """A meaning, a kanji, a description, or parts in words; or a list of them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -51,7 +57,25 @@ class Prompts(RootModel[tuple[str, ...]]):
 
 
 class PromptsFile(RootModel[Path]):
-    """A text file with a meaning in each line, in place of the prompt."""
+    """A text file with a prompt in each line, in place of the prompt."""
+
+
+class Parts(RootModel[tuple[str, ...]]):
+    """Two or three components that are put together, in place of the prompt: characters, or a list of names."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> list[Any]:
+        parts = split_parts(value) if isinstance(value, str) else value
+        if not isinstance(parts, list) or len(parts) not in (2, 3) or not all(map(_is_text, parts)):
+            raise ValueError('give two or three components, such as --params="parts=魚雷", or a list of their names')
+        return parts
+
+
+class PlanSettings(Settings):
+    """What is made of a prompt for which there is more than one composition."""
+
+    count: int = Field(1, ge=1, le=100, description="Plans that the pictures of a prompt are spread over.")
 
 
 class Styles(RootModel[tuple[str, ...]]):
@@ -105,7 +129,7 @@ class PicturePath(RootModel[Path]):
     """A PNG that `generate` wrote."""
 
 
-def load_model(name: ModelName, models: Path) -> StableDiffusionPipeline:
+def load_model(name: ModelName, models: Path) -> TextToKanji:
     """A model by its catalog version, its folder, or its place in MLflow's registry."""
     folder = _model_folder(name.root, models)
     if not (folder / "model_index.json").is_file():
@@ -114,15 +138,8 @@ def load_model(name: ModelName, models: Path) -> StableDiffusionPipeline:
             f"({_newest_versions(models)}), one of MLflow's registry (models:/<name>@<alias>), or a folder with the "
             "model_index.json of a diffusers pipeline."
         )
-    if is_released(folder):
-        return load_released(folder)
-    model = ModelFolderDataset(filepath=folder.as_posix(), class_path="diffusers.DiffusionPipeline").load()
-    if not isinstance(model, StableDiffusionPipeline):
-        raise KanjiDiffusionError(
-            f"Parameter `model` names a {type(model).__name__} in {folder}: give the folder of a "
-            "StableDiffusionPipeline, such as `text_to_kanji`."
-        )
-    return model
+    kind = f"{TextToKanji.__module__}.{TextToKanji.__name__}"
+    return ModelFolderDataset(filepath=folder.as_posix(), class_path=kind).load()
 
 
 def name_released_model(folder: Path) -> ModelName:
@@ -147,23 +164,89 @@ def _newest_versions(models: Path) -> str:
 def list_requests(
     prompts: Prompts,
     prompts_file: PromptsFile | None,
+    parts: Parts | None,
     styles: Styles | None,
     count: Count,
     seed: Seed,
     captions: CaptionSettings,
 ) -> pd.DataFrame:
-    """What is to be drawn: `word`, `style`, `prompt` and `seed`, a row for each picture."""
+    """What is asked for, a row for each picture.
+
+    Returns:
+        word, style, prompt (the word in the template), seed, number (of the picture, of one word and style).
+    """
     words = read_prompts(prompts_file.root) if prompts_file else prompts.root
+    if parts:
+        words = (PARTS_JOINED.join(parts.root),)
     chosen = styles.root if styles else (captions.default_style,)
     if chosen == (_ALL,) and _ALL not in captions.styles:
         chosen = tuple(captions.styles)
     rows = [
-        (word, style, expand_prompt(word, style, captions), seed.root + number)
+        (word, style, expand_prompt(word, style, captions), seed.root + number, number)
         for word in words
         for style in chosen
         for number in range(count.root)
     ]
-    return pd.DataFrame(rows, columns=["word", "style", "prompt", "seed"])
+    return pd.DataFrame(rows, columns=["word", "style", "prompt", "seed", "number"])
+
+
+def plan_requests(
+    planner: Planner | None, asked: pd.DataFrame, captions: CaptionSettings, plans: PlanSettings
+) -> pd.DataFrame:
+    """What is to be drawn: with a planner, the composition takes the place of the word.
+
+    Args:
+        planner: That of the model; None for a model that draws the word as it is.
+        asked: What `list_requests` returned.
+        captions: The template.
+        plans: How many plans of one word are drawn in turn.
+
+    Returns:
+        word, style, prompt, seed; ids, character, plan_source, reason and plan (JSON), null without a planner.
+
+    Raises:
+        KanjiDiffusionError: If a word cannot be built, or asks for parts of a model without a planner.
+    """
+
+    @cache
+    def planned(word: str) -> list[Plan]:
+        return _plan(planner, word, plans.count) if planner else _unplanned(word)
+
+    rows = []
+    for word, style, prompt, number in zip(
+        asked["word"], asked["style"], asked["prompt"], asked["number"], strict=True
+    ):
+        found = planned(word)
+        plan = found[number % len(found)] if found else None
+        row = dict.fromkeys(_PLANNED) | {"prompt": prompt}
+        if plan:
+            row = {
+                "prompt": expand_prompt(plan.subject, style, captions),
+                "ids": plan.ids,
+                "character": plan.character,
+                "plan_source": plan.source,
+                "reason": plan.reason,
+                "plan": plan.to_json(),
+            }
+        rows.append(row)
+    requests = asked.drop(columns=["number", "prompt"]).join(pd.DataFrame(rows, index=asked.index))
+    for reason in requests["reason"].dropna().unique():
+        logger.info("%s", reason)
+    return requests
+
+
+def _plan(planner: Planner, word: str, count: int) -> list[Plan]:
+    parts = word.split(PARTS_JOINED)
+    return planner.combine(parts, count) if len(parts) > 1 else planner.plan(word, count)
+
+
+def _unplanned(word: str) -> list[Plan]:
+    if PARTS_JOINED in word or is_ids(word) or is_parts(word):
+        raise KanjiDiffusionError(
+            f"'{word}' asks for a kanji made of parts, but this model was trained without compositions: give a "
+            "meaning, or name a model that has a folder `planner` in the parameter `model`."
+        )
+    return []
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -195,38 +278,52 @@ def _is_text(word: object) -> bool:
 
 
 def draw_requests(
-    model: StableDiffusionPipeline, requests: pd.DataFrame, negative_prompt: NegativePrompt, sampling: SamplingSettings
-) -> tuple[dict[str, Image.Image], Image.Image]:
-    """Draw every request; a picture for each, which carries its lineage, and a sheet."""
-    settings = place(model, sampling)
-    pictures = _draw(model, requests, negative_prompt, settings)
-    return _embed_lineage(model, requests, pictures, negative_prompt, settings), _sheet(requests, pictures)
+    model: TextToKanji,
+    asked: pd.DataFrame,
+    captions: CaptionSettings,
+    plans: PlanSettings,
+    negative_prompt: NegativePrompt,
+    sampling: SamplingSettings,
+) -> tuple[pd.DataFrame, dict[str, Image.Image], Image.Image]:
+    """Plan and draw every request; the requests, a picture for each, which carries its lineage, and a sheet."""
+    requests = plan_requests(model.planner, asked, captions, plans)
+    settings = place(model.pipeline, sampling)
+    pictures = _draw(model.pipeline, requests, negative_prompt, settings)
+    carrying = _embed_lineage(model.pipeline, requests, pictures, negative_prompt, settings)
+    return requests, carrying, _sheet(requests, pictures)
 
 
 def draw_and_judge(
-    model: StableDiffusionPipeline,
-    requests: pd.DataFrame,
+    model: TextToKanji,
+    asked: pd.DataFrame,
+    captions: CaptionSettings,
+    plans: PlanSettings,
     negative_prompt: NegativePrompt,
     sampling: SamplingSettings,
     candidates: CandidateSettings,
     recogniser: ResNetForImageClassification,
     clip_model: ClipScorer,
     caption_table: pd.DataFrame,
-) -> tuple[dict[str, Image.Image], Image.Image]:
+) -> tuple[pd.DataFrame, dict[str, Image.Image], Image.Image]:
     """Draw every request as often as there are candidates and keep the best, with what the judges say of it."""
+    requests = plan_requests(model.planner, asked, captions, plans)
     seeds = candidate_seeds(requests["seed"].tolist(), candidates.count)
     drawn = requests.loc[requests.index.repeat(candidates.count)].assign(seed=seeds)
     prompts = drawn["prompt"].tolist()
-    intended = intended_characters(prompts, caption_table)
+    captioned = intended_characters(prompts, caption_table)
+    intended = [
+        planned if isinstance(planned, str) else found
+        for planned, found in zip(drawn["character"], captioned, strict=True)
+    ]
     if candidates.count > 1 and candidates.judge == "recogniser" and None in intended:
         logger.info("'%s' is no caption of a character: clip chooses.", prompts[intended.index(None)])
-    settings = place(model, sampling)
-    pictures = _draw(model, drawn, negative_prompt, settings)
+    settings = place(model.pipeline, sampling)
+    pictures = _draw(model.pipeline, drawn, negative_prompt, settings)
     scores = score_pictures(pictures, prompts, intended, recogniser, clip_model)
     best = choose(scores, candidates.count, candidates.judge)
     kept, pictures, scores = drawn.iloc[best], pictures[best], scores.iloc[best]
-    carrying = _embed_lineage(model, kept, pictures, negative_prompt, settings, candidates, scores)
-    return carrying, _sheet(kept, pictures)
+    carrying = _embed_lineage(model.pipeline, kept, pictures, negative_prompt, settings, candidates, scores)
+    return kept, carrying, _sheet(kept, pictures)
 
 
 def _draw(
@@ -258,9 +355,12 @@ def _embed_lineage(
         shared |= {"candidates": candidates.count, "judge": candidates.judge}
     said = [{}] * len(requests) if scores is None else [row.dropna().to_dict() for _, row in scores.iterrows()]
     carrying = {}
-    rows = zip(requests["word"], requests["style"], requests["prompt"], requests["seed"], said, pictures, strict=True)
-    for number, (word, style, prompt, seed, judged, pixels) in enumerate(rows):
-        lineage = Lineage(word=word, style=style, prompt=prompt, seed=seed, scores=judged, **shared)
+    columns = (requests[name] for name in ("word", "style", "prompt", "seed", "plan"))
+    for number, (word, style, prompt, seed, plan, judged, pixels) in enumerate(
+        zip(*columns, said, pictures, strict=True)
+    ):
+        planned = json.loads(plan) if isinstance(plan, str) else None
+        lineage = Lineage(word=word, style=style, prompt=prompt, seed=seed, plan=planned, scores=judged, **shared)
         carrying[f"{number:04d}_{_slug(prompt)}_{seed}"] = lineage.embed(pixels)
     return carrying
 
@@ -271,7 +371,9 @@ def _slug(text: str) -> str:
 
 def _sheet(requests: pd.DataFrame, pictures: np.ndarray) -> Image.Image:
     in_a_row = int((requests["word"] == requests["word"].iloc[0]).sum())
-    return sheet(pictures, columns=min(len(pictures), 10 if in_a_row == 1 else min(in_a_row, 20)))
+    columns = min(len(pictures), 10 if in_a_row == 1 else min(in_a_row, 20))
+    labels = [json.loads(plan)["label"] if isinstance(plan, str) else "" for plan in requests["plan"]]
+    return sheet(pictures, columns=columns, labels=labels if any(labels) else None)
 
 
 def replay_picture(
@@ -280,7 +382,7 @@ def replay_picture(
     """Draw a picture again as its lineage says, compare, and show both with their difference."""
     path = replay.root.expanduser()
     before, lineage = read_picture(path)
-    model = _model_of(path, lineage, name, models)
+    model = _model_of(path, lineage, name, models).pipeline
     sampling = lineage.sampling.model_copy(update={"device": "auto"})
     again = draw(model, [lineage.prompt], [lineage.seed], sampling, negative_prompt=lineage.negative_prompt)
     if again.shape[1:] != before.shape:
@@ -310,7 +412,7 @@ def _differs(key: str, environment: dict[str, str | int], lineage: Lineage) -> b
     return environment[key] != lineage.environment.get(key)
 
 
-def _model_of(path: Path, lineage: Lineage, name: ModelName | None, models: Path) -> StableDiffusionPipeline:
+def _model_of(path: Path, lineage: Lineage, name: ModelName | None, models: Path) -> TextToKanji:
     version = lineage.model_version
     remedy = f'name it, as in --params="replay={path},model=<folder>", or model=released'
     if name is None and (version is None or not _VERSION.fullmatch(version)):
@@ -322,7 +424,7 @@ def _model_of(path: Path, lineage: Lineage, name: ModelName | None, models: Path
             f"({_newest_versions(models)}): bring it back, or {remedy}."
         )
     model = load_model(wanted, models)
-    if (found := model_fingerprint(model)) != lineage.model_fingerprint:
+    if (found := model_fingerprint(model.pipeline)) != lineage.model_fingerprint:
         raise KanjiDiffusionError(
             f"{path} was drawn by a model with the fingerprint {lineage.model_fingerprint}, but that of {wanted.root} "
             f"is {found}: its weights differ, so {remedy}."

@@ -37,22 +37,30 @@ def create_pipeline(*, source: Source = "catalog", judged: bool = True, replay: 
         {
             "prompts": "params:prompt",
             "prompts_file": "params:prompts_file",
+            "parts": "params:parts",
             "styles": "params:style",
             "count": "params:count",
             "seed": "params:seed",
             "captions": "params:captions",
         },
-        "requests",
+        "asked",
         name="list_requests",
     )
     loaded = [Node(nodes.load_model, [name, "earlier_models"], "other_model", name="load_model")]
     loaded = [] if source == "catalog" else [*released, *loaded]
-    drawn = ["other_model" if loaded else "text_to_kanji", "requests", "params:negative_prompt", "params:sampling"]
+    drawn = [
+        "other_model" if loaded else "text_to_kanji",
+        "asked",
+        "params:captions",
+        "params:plan",
+        "params:negative_prompt",
+        "params:sampling",
+    ]
     judges = ["params:candidates", "recogniser", "clip_model", "captions"]
     drawing = Node(
         nodes.draw_and_judge if judged else nodes.draw_requests,
         drawn + judges if judged else drawn,
-        ["generated", "generated_sheet"],
+        ["requests", "generated", "generated_sheet"],
         name="draw_requests",
     )
     return Pipeline([listed, drawing, *loaded], tags="generate")

@@ -10,6 +10,8 @@ from PIL import Image
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, load_text_encoder, most_tokens
 from kanji_diffusion.glyphs import captions, compositions, dictionary, fonts, kanjivg, rejects, render, split, structure
+from kanji_diffusion.planning.planner import Planner
+from kanji_diffusion.planning.words import read_edict
 from kanji_diffusion.training.progress import Progress
 
 
@@ -137,6 +139,17 @@ def write_captions(
         known,
         fits,
     )
+
+
+def make_planner(
+    composition_table: pd.DataFrame,
+    names: pd.DataFrame,
+    entries: pd.DataFrame,
+    edict: Path,
+    characters: pd.DataFrame,
+) -> Planner:
+    """What turns a prompt into a composition; a meaning means the character that the captions say, if there is one."""
+    return Planner.build(composition_table, names, entries, read_edict(edict), set(characters["character"]))
 
 
 def _fits(encoder: TextEncoderSettings) -> captions.Fits:

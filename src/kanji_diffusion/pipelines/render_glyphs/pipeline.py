@@ -83,6 +83,12 @@ def create_pipeline() -> Pipeline:
                 ["captions", "structure_captions"],
                 name="write_captions",
             ),
+            Node(
+                nodes.make_planner,
+                ["compositions", "component_names", "dictionary", "edict", "characters"],
+                "planner",
+                name="make_planner",
+            ),
         ],
         tags="render_glyphs",
     )

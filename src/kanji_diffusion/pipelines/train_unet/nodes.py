@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 from pydantic import Field
 from torch import nn
@@ -17,7 +17,7 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.export import assemble
+from kanji_diffusion.diffusion.export import TextToKanji, assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
@@ -38,6 +38,7 @@ from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import caption_rows, drawing_captions
 from kanji_diffusion.glyphs.compositions import SLOTS
 from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
@@ -213,13 +214,15 @@ def train_stage(
 
     read = caption_states["tokens"] if text_encoder else caption_states["states"]
     captioned, repeats, shares = (latents[name] for name in ("captions", "repeats", "shares"))
-    store = LatentStore({name: latents[name] for name in ("mean", "std")}, read, captioned, dropout.rate, repeats, shares)
+    store = LatentStore(
+        {name: latents[name] for name in ("mean", "std")}, read, captioned, dropout.rate, repeats, shares
+    )
     train(
         module,
         DiffusionLoss(schedule, loss, stage.emphasis),
         store,
         stage.training,
-        name=f"unet_{stage.resolution}",
+        name=f"unet_{stage.resolution}" + ("" if stage.reads == "all" else f"_{stage.reads}"),
         cluster=cluster,
         checkpoints=checkpoints,
         tracker=tracker,
@@ -254,10 +257,11 @@ def assemble_model(
     text_encoder: TextEncoderSettings | TextEncoder,
     schedule: ScheduleSettings,
     sampling: SamplingSettings,
-) -> StableDiffusionPipeline:
-    """The finished model, a plain diffusers pipeline."""
+    planner: Planner,
+) -> TextToKanji:
+    """The finished model: a plain diffusers pipeline, and the planner of its prompts."""
     text = text_encoder if isinstance(text_encoder, TextEncoder) else load_text_encoder(text_encoder)
-    return assemble(vae, unet, text, schedule, sampling.sampler)
+    return TextToKanji(assemble(vae, unet, text, schedule, sampling.sampler), planner)
 
 
 def stage_glyphs(

@@ -22,7 +22,14 @@ def create_pipeline(stages: Sequence[str], *, trains_text: bool = True) -> Pipel
     trained = [_stage(stage, starts[number], texts[number] if texts else None) for number, stage in enumerate(stages)]
     finished = Node(
         nodes.assemble_model,
-        [starts[-1], "vae", texts[-1] if texts else "params:text_encoder", "params:schedule", "params:sampling"],
+        [
+            starts[-1],
+            "vae",
+            texts[-1] if texts else "params:text_encoder",
+            "params:schedule",
+            "params:sampling",
+            "planner",
+        ],
         "text_to_kanji",
         name="assemble_model",
     )

@@ -1,0 +1,154 @@
+"""Real tables: KanjiVG, KANJIDIC2 and EDICT."""
+
+import re
+
+import pytest
+
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.evaluation.invented import list_meanings
+from kanji_diffusion.planning.metric import component_rates, plan_rates, school_kanji
+from kanji_diffusion.planning.planner import Plan, Planner
+
+
+def bases(plan):
+    return {part.base for part in plan.composition.components()}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "character", "subject"),
+    [
+        ("sea", "海", "sea: left water, right every"),
+        ("Sea", "海", "Sea: left water, right every"),
+        ("海", "海", "sea: left water, right every"),
+        ("forest", "森", "forest: top tree, bottom grove"),
+    ],
+)
+def test_a_meaning_that_a_kanji_has_is_looked_up(planner, prompt, character, subject):
+    (plan,) = planner.plan(prompt, 4)
+    assert (plan.character, plan.source, plan.subject) == (character, "character", subject)
+    assert character in plan.reason
+
+
+@pytest.mark.parametrize(
+    ("prompt", "source", "subject", "ids"),
+    [
+        ("⿰魚雷", "ids", "left fish, right thunder", "⿰魚雷"),
+        ("left fish, right thunder", "parts", "left fish, right thunder", "⿰魚雷"),
+        ("⿰魚⿱艹田", "ids", "left fish, right (top grass, bottom rice field)", "⿰魚⿱艸田"),
+        ("left fish, right (top grass, bottom rice field)", "parts", None, "⿰魚⿱艸田"),
+        ("魚雷", "parts", "left fish, right thunder", "⿰魚雷"),
+    ],
+)
+def test_a_description_and_parts_are_taken_as_they_are(planner, prompt, source, subject, ids):
+    (plan,) = planner.plan(prompt)
+    assert (plan.source, plan.subject, plan.ids) == (source, subject or prompt, ids)
+    assert plan.character is None
+
+
+def test_parts_of_an_existing_kanji_name_it(planner):
+    (plan,) = planner.plan("⿰氵毎")
+    assert (plan.character, plan.subject) == ("海", "left water, right every")
+
+
+def test_parts_are_put_together_in_layouts_that_suit_them(planner):
+    assert planner.combine(["魚", "雷"])[0].ids == "⿰魚雷"
+    assert planner.combine(["thunder", "fish"])[0].ids == "⿰魚雷"
+    assert planner.combine(["grass", "thunder"])[0].ids == "⿱艹雷"
+    assert planner.combine(["trailing sickness", "fish"])[0].ids.startswith("⿸疒")
+    three = planner.combine(["魚", "雷", "火"], 3)
+    assert len({plan.ids for plan in three}) == 3
+    assert all(bases(plan) == set("魚雷火") for plan in three)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("left fisk, right thunder", "no component 'fisk': did you mean .*fish"),
+        ("⿰魚", "lacks a part: .* as in ⿰魚雷"),
+        ("left fish", "lack a slot: beside 'left' name right"),
+        ("left fish, right (top rain)", "lack a slot: beside 'top' name bottom"),
+        ("left fish, left thunder", "fill the slot 'left' 2 times"),
+        ("top fish, right thunder", "The slots top, right of .* make no layout: choose one of left, right;"),
+        ("⿰魚雷火", "goes on after its end with '火'"),
+    ],
+)
+def test_what_cannot_be_built_is_one_sentence(planner, prompt, sentence):
+    with pytest.raises(KanjiDiffusionError, match=sentence) as refused:
+        planner.plan(prompt)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("parts", [["魚"], ["魚"] * 4, ["fisk", "thunder"]])
+def test_parts_that_do_not_fit_are_one_sentence(planner, parts):
+    with pytest.raises(KanjiDiffusionError, match=r"give two or three|did you mean"):
+        planner.combine(parts)
+
+
+@pytest.mark.parametrize(
+    ("meaning", "word", "parts"),
+    [
+        ("vampire", "吸血鬼", "血鬼"),
+        ("submarine", "潜水艦", "水舟"),
+        ("mermaid", "人魚", "人魚"),
+        ("refrigerator", "冷蔵庫", "水庫"),
+        ("asteroid", "小惑星", "小星"),
+    ],
+)
+def test_a_meaning_without_a_kanji_takes_the_parts_of_a_japanese_word(planner, meaning, word, parts):
+    plan = planner.plan(meaning)[0]
+    assert plan.source == "word"
+    assert bases(plan) == set(parts)
+    assert re.fullmatch(rf"{meaning} = .+, from {word} \(.+\)", plan.reason)
+
+
+def test_what_a_word_means_only_besides_is_not_taken(planner):
+    assert all("黄花" not in plan.reason for plan in planner.plan("rocket", 2))
+    assert all("走性" not in plan.reason for plan in planner.plan("taxi", 5))
+
+
+def test_meanings_without_a_word_take_similar_components(planner):
+    assert bases(planner.plan("zombie")[0]) <= set("尸鬼虫歹人")
+    assert "食" in bases(planner.plan("pizza")[0]) | bases(planner.plan("pizza", 2)[1])
+
+
+def test_inventions_are_new_and_distinct_and_can_be_told(planner):
+    for meaning in list_meanings(planner.tables["dictionary"])[::6]:
+        plans = planner.plan(meaning, 4)
+        assert len({frozenset(bases(plan)) for plan in plans}) == len(plans) == 4
+        assert [plan.score for plan in plans] == sorted((plan.score for plan in plans), reverse=True)
+        for plan in plans:
+            assert plan.character is None and not planner.layouts.exists(plan.composition)
+            assert planner.compositions.read_parts(plan.subject).key() == plan.composition.key()
+            assert Plan.from_json(plan.to_json(), planner.compositions).subject == plan.subject
+
+
+def test_the_planner_finds_the_component_of_school_kanji_whose_entry_is_hidden(planner):
+    kanji = school_kanji(planner).iloc[::4].reset_index(drop=True)
+    rates = component_rates(planner, kanji, 3).set_index("proposals")
+    assert rates.loc[1, "rate"] > 0.24 and rates.loc[5, "rate"] > 0.46
+    assert (rates["ratio"] > 3).all()
+    plans = plan_rates(planner, kanji.iloc[::10].reset_index(drop=True)).set_index("proposals")
+    assert plans.loc[5, "rate"] > 2 * plans.loc[5, "shuffled"]
+
+
+def test_a_hidden_character_is_no_proposal(planner):
+    vector = planner.meanings.vectors(["water"])[0]
+    names = planner.semantic.components
+    assert names[planner.semantic.score(vector).argmax()] == "水"
+    assert names[planner.semantic.score(vector, {"魚"}).argmax()] == "水"
+    assert planner.semantic.score(vector, {"水"})[names.index("水")] < planner.semantic.score(vector)[names.index("水")]
+
+
+def test_a_planner_travels_as_a_folder_without_pickles(planner, tmp_path):
+    planner.save_pretrained(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".parquet", ".json", ".safetensors"}
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 4e6
+    loaded = Planner.from_pretrained(tmp_path)
+    for prompt in ("sea", "submarine", "zombie"):
+        assert loaded.plan(prompt, 3) == planner.plan(prompt, 3)
+    (tmp_path / "words.parquet").write_bytes(b"PAR1")
+    with pytest.raises(KanjiDiffusionError, match=r"cannot be read .* make it anew"):
+        Planner.from_pretrained(tmp_path)
+    (tmp_path / "planner.json").write_text('{"format": 0}')
+    with pytest.raises(KanjiDiffusionError, match="another version"):
+        Planner.from_pretrained(tmp_path)
