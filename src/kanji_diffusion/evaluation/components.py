@@ -50,7 +50,7 @@ def component_report(
         that changed places), `replaced` (a half of another glyph), `other` (another character), `blurred`, `closed`
         (strokes that run together).
     """
-    held = (glyphs["split"] == "validation").to_numpy()
+    held = (glyphs["split"] == "validation").to_numpy(copy=True)
     held[held] = ~calibrates(glyphs.loc[held, "character"])
     unseen = (glyphs["split"] == "test").to_numpy()
     outside = glyphs["held_out"].to_numpy(dtype=bool)

@@ -28,8 +28,7 @@ from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import WHOLE, Composition
 from kanji_diffusion.scoring import halves
-from kanji_diffusion.scoring.recogniser import RecogniserSettings, bend, resample
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.scoring.recogniser import BendSettings, bend, resample
 from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
 from kanji_diffusion.training.randomness import SampleRandom
 from kanji_diffusion.training.tracker import Tracker
@@ -47,9 +46,19 @@ _MIRRORED = dict(zip(_FIRST + _SECOND, _SECOND + _FIRST, strict=True))
 _UNREADABLE, _READABLE = 0.7, 0.35
 
 
-class ComponentSettings(Settings):
-    """Architecture of the component recogniser, what it knows, and what it is trained on."""
+class ComponentSettings(BendSettings):
+    """Architecture of the component recogniser, what it knows, and what it is trained on.
 
+    Its pictures are bent less than the recogniser's, for there are thousands of characters to vary them.
+    """
+
+    rotation: float = Field(3.0, ge=0, description="Degrees, each way.")
+    shear: float = Field(0.06, ge=0, description="Each way.")
+    scale: tuple[float, float] = (0.88, 1.08)
+    shift: float = Field(0.04, ge=0, description="Share of the side, each way.")
+    bend: float = Field(0.03, ge=0, description="Amplitude of a smooth warp, share of the side.")
+    weight: float = Field(0.3, ge=0, le=1, description="Share of pictures with thinner or thicker strokes.")
+    blur: float = Field(0.2, ge=0, le=1, description="Share of pictures blurred to half their resolution.")
     side: int = Field(40, ge=16, multiple_of=8, description="Of the pictures that it reads, in pixels.")
     channels: tuple[int, ...] = Field((24, 64, 128), min_length=1, description="Channels of each stage.")
     depths: tuple[int, ...] = Field((1, 1, 1), min_length=1, description="Blocks of each stage.")
@@ -197,8 +206,7 @@ class ComponentStore:
         groups: Which pictures may be joined: of one face and layout, int64 `[N]`; below 0 those of no two halves, and
             odd where the halves lie one above the other.
         slots: Names of the slots.
-        settings: How often to join, mirror and smudge.
-        bending: How hard to bend.
+        settings: How often to join, mirror and smudge, and how hard to bend.
     """
 
     def __init__(
@@ -208,10 +216,9 @@ class ComponentStore:
         groups: np.ndarray,
         slots: Sequence[str],
         settings: ComponentSettings,
-        bending: RecogniserSettings,
     ) -> None:
         self.images, self.labels, self.groups = map(torch.as_tensor, (images, labels, groups))
-        self.settings, self.bending = settings, bending
+        self.settings = settings
         self._lines = halves.cut_lines(images)
         self._order = self.groups.argsort(stable=True)
         counted = torch.bincount(self.groups.clamp(min=-1) + 1)
@@ -227,8 +234,7 @@ class ComponentStore:
         digest = hashlib.sha256()
         for part in (self.images, self.labels, self.groups):
             digest.update(part.numpy().tobytes())
-        for settings in (self.settings, self.bending):
-            digest.update(settings.model_dump_json().encode())
+        digest.update(self.settings.model_dump_json().encode())
         return digest.hexdigest()[:16]
 
     def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
@@ -244,7 +250,7 @@ class ComponentStore:
                 index[joined], SampleRandom(random.seed, random.sample[joined]), mirrored
             )
         ink, labels = self._smudge(ink, labels, self.groups[index], random)
-        return {"pixels": bend(1 - 2 * ink, random, self.bending), "labels": labels}
+        return {"pixels": bend(1 - 2 * ink, random, self.settings), "labels": labels}
 
     def _join(
         self, index: torch.Tensor, random: SampleRandom, mirrored: torch.Tensor
@@ -355,7 +361,6 @@ def train_component_recogniser(
     images: np.ndarray,
     compositions: Compositions,
     settings: ComponentSettings,
-    bending: RecogniserSettings,
     training: TrainingSettings,
     tracker: Tracker | None = None,
     checkpoints: Path | None = None,
@@ -367,7 +372,6 @@ def train_component_recogniser(
         images: Their pictures, uint8 `[N, H, W]`.
         compositions: How the characters are built, and what components are called.
         settings: What is trained.
-        bending: How hard the pictures are bent.
         training: How it is trained.
         tracker: Receives the metrics.
         checkpoints: Folder for checkpoints; None keeps none.
@@ -394,10 +398,9 @@ def train_component_recogniser(
         join_groups(glyphs.loc[seen, "face_id"].tolist(), of),
         vocabulary.slots,
         settings,
-        bending,
     )
     train(model, ComponentLoss(), store, training, name="components", checkpoints=checkpoints, tracker=tracker)
-    held = (glyphs["split"] == "validation").to_numpy()
+    held = (glyphs["split"] == "validation").to_numpy(copy=True)
     held[held] = calibrates(glyphs.loc[held, "character"])
     if held.any():
         wanted = [compositions.of(character) for character in glyphs.loc[held, "character"]]

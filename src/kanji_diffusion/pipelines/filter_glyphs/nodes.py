@@ -113,7 +113,6 @@ def train_component_recogniser(
     compositions: pd.DataFrame,
     names: pd.DataFrame,
     settings: components.ComponentSettings,
-    bending: recogniser.RecogniserSettings,
     training: TrainingSettings,
     tracker: Tracker,
     checkpoints: Path,
@@ -121,9 +120,7 @@ def train_component_recogniser(
     """The judge of which component stands in which slot, calibrated on faces held out."""
     built = Compositions(compositions, names)
     images = decode_images(glyphs)
-    return components.train_component_recogniser(
-        glyphs, images, built, settings, bending, training, tracker, checkpoints
-    )
+    return components.train_component_recogniser(glyphs, images, built, settings, training, tracker, checkpoints)
 
 
 def check_component_recogniser(

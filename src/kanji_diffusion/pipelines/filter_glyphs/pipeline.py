@@ -39,7 +39,6 @@ def create_pipeline() -> Pipeline:
                     "compositions",
                     "component_names",
                     "params:components.model",
-                    "params:recogniser.model",
                     "params:components.training",
                     "tracker",
                     "checkpoints",
