@@ -42,6 +42,21 @@ _UNTOLD = -100
 _HEADS = 4
 _FIRST, _SECOND = ("left", "top"), ("right", "bottom")
 _MIRRORED = dict(zip(_FIRST + _SECOND, _SECOND + _FIRST, strict=True))
+# Where the slots of a layout lie: left, top, right and bottom as shares of the side.
+_REGIONS = {
+    "left": (0.0, 0.0, 0.5, 1.0),
+    "right": (0.4, 0.0, 1.0, 1.0),
+    "top": (0.0, 0.0, 1.0, 0.5),
+    "bottom": (0.0, 0.45, 1.0, 1.0),
+    "middle": (0.2, 0.2, 0.8, 0.8),
+    "inside": (0.2, 0.25, 0.8, 1.0),
+    "upper left": (0.0, 0.0, 0.8, 0.8),
+    "lower right": (0.25, 0.3, 1.0, 1.0),
+    "upper right": (0.2, 0.0, 1.0, 0.8),
+    "lower left": (0.0, 0.2, 0.8, 1.0),
+}
+# By how much the attention to a place falls, in logits, for each side of the picture that it lies outside its slot.
+_FALL = 8.0
 # Of the ink, what a smudge must move so that nothing is to be read any more, and what it may move so that all is.
 _UNREADABLE, _READABLE = 0.7, 0.35
 
@@ -144,7 +159,7 @@ class Vocabulary:
 
 
 class ComponentRecogniser(ResNetPreTrainedModel):
-    """A residual network with a query for each slot.
+    """A residual network with a query for each slot, which first attends to where the slot usually lies.
 
     Args:
         config: With `side`, `slots`, `components` and, once calibrated, `threshold`: the probability from which a
@@ -159,6 +174,7 @@ class ComponentRecogniser(ResNetPreTrainedModel):
         self.encoder = ResNetEncoder(config)
         self.places = nn.Parameter(torch.randn(1, side**2, width) * 0.02)
         self.queries = nn.Parameter(torch.randn(1, len(config.slots), width) * width**-0.5)
+        self.where = nn.Parameter(torch.stack([slot_places(slot, side) for slot in config.slots]))
         self.attention = nn.MultiheadAttention(width, _HEADS, batch_first=True)
         self.norm = nn.LayerNorm(width)
         self.mixer = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
@@ -170,7 +186,7 @@ class ComponentRecogniser(ResNetPreTrainedModel):
         features = self.encoder(self.stem(pixels)).last_hidden_state.flatten(2).transpose(1, 2)
         placed = features + self.places
         queries = self.queries.expand(len(pixels), -1, -1)
-        found, _ = self.attention(queries, placed, placed, need_weights=False)
+        found, _ = self.attention(queries, placed, placed, attn_mask=self.where, need_weights=False)
         found = self.norm(queries + found)
         return self.classifier(found + self.mixer(found))
 
@@ -178,6 +194,20 @@ class ComponentRecogniser(ResNetPreTrainedModel):
     def vocabulary(self) -> Vocabulary:
         """What it knows."""
         return Vocabulary(tuple(self.config.slots), tuple(self.config.components))
+
+
+def slot_places(slot: str, side: int) -> torch.Tensor:
+    """How much less a slot attends to each place of a square map of features, in logits, float32 `[side * side]`."""
+    left, top, right, bottom = 0.0, 0.0, 1.0, 1.0
+    for name in slot.split("/"):
+        region = _REGIONS.get(name, (0.0, 0.0, 1.0, 1.0))
+        wide, high = right - left, bottom - top
+        left, right = left + region[0] * wide, left + region[2] * wide
+        top, bottom = top + region[1] * high, top + region[3] * high
+    place = (torch.arange(side) + 0.5) / side
+    beside = (left - place).clamp(min=0) + (place - right).clamp(min=0)
+    above = (top - place).clamp(min=0) + (place - bottom).clamp(min=0)
+    return -_FALL * torch.hypot(above[:, None], beside[None, :]).flatten()
 
 
 def component_recogniser(settings: ComponentSettings, vocabulary: Vocabulary) -> ComponentRecogniser:
