@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from kanji_diffusion import tracking
 from kanji_diffusion.datasets import RawPathDataset, RegisteredModelDataset, TrackerDataset
+from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training.hardware import set_threads
 
@@ -89,6 +90,12 @@ def configured_stages() -> tuple[str, ...]:
             f"Parameter `stages` is '{stages}': it must map the name of each stage to its settings."
         )
     return tuple(str(name) for name, stage in stages.items() if stage is not None)
+
+
+def trains_text_encoder() -> bool:
+    """Whether the text encoder is trained along with the UNet."""
+    text = configured_parameters().get("text_encoder")
+    return isinstance(text, Mapping) and text.get("source") == TRAINED
 
 
 def _current_loader() -> AbstractConfigLoader:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from kanji_diffusion.hooks import configured_parameters, configured_stages, has_trained_model
+from kanji_diffusion.hooks import (
+    configured_parameters,
+    configured_stages,
+    has_trained_model,
+    trains_text_encoder,
+)
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 
 
@@ -14,7 +19,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "render_glyphs": render_glyphs.create_pipeline(),
         "filter_glyphs": filter_glyphs.create_pipeline(),
         "train_vae": train_vae.create_pipeline(),
-        "train_unet": train_unet.create_pipeline(configured_stages()),
+        "train_unet": train_unet.create_pipeline(configured_stages(), trains_text=trains_text_encoder()),
         "evaluate": evaluate.create_pipeline(),
     }
     return making | {

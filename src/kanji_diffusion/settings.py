@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
+from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
 from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, project_root
 
 HOOKS = (ProjectHooks(),)
@@ -16,7 +17,11 @@ CONTEXT_CLASS = ProjectContext
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "custom_resolvers": {"local_artifacts": local_artifacts, "project_root": project_root},
+    "custom_resolvers": {
+        "kanjivg_folder": lambda: str(kanjivg_folder()),
+        "local_artifacts": local_artifacts,
+        "project_root": project_root,
+    },
     # An environment states only what differs from base, also deep inside a parameter.
     "merge_strategy": {"parameters": "soft"},
 }

@@ -18,9 +18,10 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.glyphs import fonts
-from kanji_diffusion.glyphs.compositions import composition_table, name_components
-from kanji_diffusion.glyphs.dictionary import read_kanjidic2
+from kanji_diffusion.glyphs.compositions import Compositions, composition_table, name_components
+from kanji_diffusion.glyphs.dictionary import read_kanjidic2, select_characters
 from kanji_diffusion.glyphs.kanjivg import kanjivg_folder, read_kanjivg
+from kanji_diffusion.glyphs.structure import select_structure
 from kanji_diffusion.pipelines.filter_glyphs import nodes
 from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.tracker import NullTracker
@@ -41,10 +42,14 @@ def main(steps: int | None, characters: int | None) -> None:
         training = _changed(catalog.load("params:components.training"), steps=steps)
         drawn = read_kanjivg(kanjivg_folder())
         compositions, names = composition_table(drawn), name_components(drawn, dictionary)
+        trained = select_characters(dictionary, catalog.load("params:characters"))
+        further = select_structure(
+            dictionary, trained, Compositions(compositions, names), catalog.load("params:structure")
+        )
         known = dictionary[dictionary["character"].isin(compositions["character"])]
         faces = fonts.list_faces(folder, font_settings, known)
         began = [time.perf_counter()]
-        glyphs = nodes.draw_component_glyphs(folder, faces, known, compositions, dictionary, font_settings, settings)
+        glyphs = nodes.draw_component_glyphs(folder, faces, further, compositions, dictionary, font_settings, settings)
         began.append(time.perf_counter())
         model = nodes.train_component_recogniser(
             glyphs, compositions, names, settings, training, NullTracker(), Path(work)

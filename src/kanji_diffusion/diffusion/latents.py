@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from pydantic import Field, RootModel
 
+from kanji_diffusion.glyphs.structure import STRUCTURE
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.loop import Batch
 from kanji_diffusion.training.randomness import ROOT_OF_TWO, SampleRandom
@@ -24,11 +25,15 @@ class CaptionDropoutSettings(Settings):
 
 
 class StyleRepeats(RootModel[dict[str, Annotated[int, Field(ge=1, le=100)]]]):
-    """How often a glyph of a style is read while one of another style is read once; styles left out once."""
+    """How often a glyph of a style is read while one of another style is read once; styles left out once.
 
-    def of(self, styles: pd.Series) -> np.ndarray:
-        """Repetitions of glyphs of the `styles`, int64 `[N]`."""
-        return styles.map(lambda style: self.root.get(style, 1)).to_numpy(dtype=np.int64)
+    "structure" stands for the glyphs that are drawn for their structure, whatever their style.
+    """
+
+    def of(self, glyphs: pd.DataFrame) -> np.ndarray:
+        """Repetitions of `glyphs`, rows with style and split, int64 `[N]`."""
+        groups = glyphs["style"].mask(glyphs["split"] == STRUCTURE, STRUCTURE)
+        return groups.map(lambda group: self.root.get(group, 1)).to_numpy(dtype=np.int64)
 
 
 def read_only_tensor(array: np.ndarray) -> torch.Tensor:
@@ -46,8 +51,9 @@ class LatentStore:
 
     Args:
         latents: `mean` and `std`, float `[N, C, h, w]`, memory-mapped or not; nothing is copied but what is read.
-        states: Caption states `[M, L, D]`; entry 0 is the empty caption.
+        states: Caption states `[M, L, D]`, or tokens int64 `[M, L]`; entry 0 is the empty caption.
         captions: int64 `[N, K]`, the captions of each latent as rows of `states`; rows with fewer are padded by -1.
+        shares: float `[N, K]`, how often each caption is read; those of a latent sum to 1.
         dropout: Share of reads that see the empty caption.
         repeats: How often each latent is an entry of the store, int64 `[N]`; None for once each.
     """
@@ -57,13 +63,15 @@ class LatentStore:
         latents: Mapping[str, np.ndarray],
         states: np.ndarray,
         captions: np.ndarray,
+        shares: np.ndarray,
         dropout: float,
         repeats: np.ndarray | None = None,
     ) -> None:
-        self._arguments = dict(latents), states, captions, dropout, repeats
+        self._arguments = dict(latents), states, captions, shares, dropout, repeats
         self.mean, self.std, self.states = map(read_only_tensor, (latents["mean"], latents["std"], states))
         self.captions = torch.from_numpy(captions)
-        self.choices = (self.captions >= 0).sum(dim=1)
+        self.below = torch.from_numpy(shares).cumsum(dim=1).float()
+        self.last = (self.captions >= 0).sum(dim=1) - 1
         self.dropout = dropout
         once = np.arange(len(self.mean))
         self.entries = torch.from_numpy(once if repeats is None else once.repeat(repeats))
@@ -79,17 +87,17 @@ class LatentStore:
     def fingerprint(self) -> str:
         """Changes whenever a latent, a state, a caption, the dropout or a repetition changes."""
         digest = hashlib.sha256(str(self.dropout).encode())
-        for tensor in (self.mean, self.std, self.states, self.captions, self.entries):
+        for tensor in (self.mean, self.std, self.states, self.captions, self.below, self.entries):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
-        """`mean` and `std` `[B, C, h, w]` and the `states` `[B, L, D]` of one caption each.
+        """`mean` and `std` `[B, C, h, w]` and the `states` `[B, L, D]`, or tokens `[B, L]`, of one caption each.
 
         The dropped captions lie evenly among the reads, so that every epoch has its share of them.
         """
         index = self.entries[index]
-        choice = random.integers("caption", self.choices[index])
+        choice = (self.below[index] <= random.uniform("caption")[:, None]).sum(dim=1).minimum(self.last[index])
         caption = self.captions[index, choice]
         caption[random.spread("dropout", ROOT_OF_TWO) < self.dropout] = 0
         return {"mean": self.mean[index], "std": self.std[index], "states": self.states[caption]}

@@ -7,20 +7,30 @@ the states of the padding included, and an attention mask inside the encoder onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from pydantic import Field
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.checkpoint import file_sha256
 
-BUNDLED = "bundled"
+BUNDLED, TRAINED = "bundled", "trained"
+NO_LIMIT = 10**6
+_HEAD_WIDTH = 32
+# Small enough for the first layer normalisation to be at home, large enough for tokens to differ from positions.
+_EMBEDDING_DEVIATION = 0.3
+# As the pre-tokenizer splits: words, and runs of signs.
+_WORD = re.compile(r"\w+|[^\w\s]+")
 _BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -29,9 +39,13 @@ class TextEncoderSettings(Settings):
 
     source: str = Field(
         BUNDLED,
-        description="`bundled` (all-MiniLM-L6-v2), a hub name such as openai/clip-vit-large-patch14, or a folder.",
+        description="`trained` (a small CLIP text model with a token for each word and component, trained along with "
+        "the UNet), `bundled` (all-MiniLM-L6-v2), a hub name such as openai/clip-vit-large-patch14, or a folder.",
     )
     max_length: int = Field(20, ge=4, description="Tokens that a caption is padded to; CLIP takes 77.")
+    width: int = Field(128, ge=32, multiple_of=32, description="Of a trained encoder; it has a head for each 32.")
+    layers: int = Field(2, ge=1, description="Of a trained encoder.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Of a trained encoder's first weights.")
 
 
 @dataclass(frozen=True)
@@ -46,10 +60,30 @@ class TextEncoder:
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
 
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> TextEncoder:
+        """Read a folder that `save_pretrained` wrote."""
+        found = load_text_encoder(TextEncoderSettings(source=str(folder), max_length=NO_LIMIT))
+        return cls(found.tokenizer, found.model)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write tokenizer and model to one folder that transformers reads."""
+        self.tokenizer.save_pretrained(folder)
+        self.model.save_pretrained(folder)
+
     @property
     def width(self) -> int:
         """Width D of the states."""
         return int(self.model.config.hidden_size)
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """The tokens of `texts`, int64 `[len(texts), L]`.
+
+        Raises:
+            KanjiDiffusionError: If a text is longer than the encoder reads.
+        """
+        self.check_lengths(texts)
+        return self._padded(texts).input_ids
 
     @torch.no_grad()
     def states(self, texts: Sequence[str], batch_size: int = 256) -> torch.Tensor:
@@ -61,18 +95,21 @@ class TextEncoder:
         self.check_lengths(texts)
         parts = []
         for first in range(0, len(texts), batch_size):
-            tokens = self.tokenizer(
-                list(texts[first : first + batch_size]),
-                padding="max_length",
-                max_length=self.tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
+            tokens = self._padded(texts[first : first + batch_size])
             masked = getattr(self.model.config, "use_attention_mask", False)
             mask = tokens.attention_mask.to(self.model.device) if masked else None
             states = self.model(tokens.input_ids.to(self.model.device), attention_mask=mask)[0]
             parts.append(states.float().cpu())
         return torch.cat(parts)
+
+    def _padded(self, texts: Sequence[str]) -> BatchEncoding:
+        return self.tokenizer(
+            list(texts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
 
     def check_lengths(self, texts: Sequence[str]) -> None:
         """Refuse texts of which the encoder would read only the beginning.
@@ -89,15 +126,19 @@ class TextEncoder:
                 )
 
 
-def load_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
+def load_text_encoder(settings: TextEncoderSettings, tokenizer_folder: str | None = None) -> TextEncoder:
     """Load tokenizer and text model, frozen and in evaluation mode.
+
+    Args:
+        settings: Where the model is.
+        tokenizer_folder: Where its tokenizer is; None for the same place.
 
     Raises:
         KanjiDiffusionError: If the source is not there, is altered, or is no text encoder.
     """
     folder = text_encoder_folder(settings)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder)
         config = AutoConfig.from_pretrained(folder)
         model = _text_class(config.model_type).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -110,8 +151,109 @@ def load_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
         # The pipeline passes the padding mask to the encoder only on this setting.
         model.config.use_attention_mask = True
     positions = getattr(model.config, "max_position_embeddings", settings.max_length)
-    tokenizer.model_max_length = min(settings.max_length, positions)
+    tokenizer.model_max_length = min(settings.max_length, positions, tokenizer.model_max_length)
     return TextEncoder(tokenizer, model.requires_grad_(False).eval())
+
+
+def new_text_encoder(settings: TextEncoderSettings, texts: Iterable[str], phrases: Iterable[str]) -> TextEncoder:
+    """A text encoder with random weights, to be trained along with a UNet: a CLIP text model and its own tokenizer.
+
+    Args:
+        settings: Width, layers and longest text.
+        texts: All that it must be able to read; each of their words, in lower case, becomes a token.
+        phrases: Names of several words that become one token each, such as "old bird".
+    """
+    tokenizer = word_tokenizer(texts, phrases, settings.max_length)
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=4 * settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.width // _HEAD_WIDTH,
+        max_position_embeddings=settings.max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(settings.seed)
+    model = transformers.CLIPTextModel(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(std=_EMBEDDING_DEVIATION)
+    return TextEncoder(tokenizer, model.eval())
+
+
+def continue_text_encoder(new: TextEncoder, earlier: TextEncoder) -> TextEncoder:
+    """`new` with the weights of an earlier one; words that it did not know keep their random ones.
+
+    Raises:
+        KanjiDiffusionError: If the two have different architectures.
+    """
+    table = "embeddings.token_embedding.weight"
+    weights, known = new.model.state_dict(), earlier.model.state_dict()
+    table = next(name for name in weights if name.endswith(table))
+    shapes, others = ({name: value.shape[-1:] for name, value in each.items()} for each in (weights, known))
+    positions = [each.model.config.max_position_embeddings for each in (new, earlier)]
+    if shapes != others or positions[0] != positions[1]:
+        raise KanjiDiffusionError(
+            "The text encoder of `unet.start` has another architecture: give `text_encoder` the width, the layers and "
+            "the max_length that it has, or choose another `unet.start`."
+        )
+    rows = weights[table]
+    numbers = earlier.tokenizer.get_vocab()
+    for token, number in new.tokenizer.get_vocab().items():
+        if token in numbers:
+            rows[number] = known[table][numbers[token]]
+    new.model.load_state_dict({**known, table: rows})
+    return new
+
+
+def word_tokenizer(texts: Iterable[str], phrases: Iterable[str], max_length: int) -> PreTrainedTokenizerBase:
+    """A tokenizer of whole words in lower case; see `new_text_encoder`."""
+    names = {phrase.lower() for phrase in phrases}
+    words = {name for name in names if _WORD.fullmatch(name)}
+    words.update(word for text in texts for word in _WORD.findall(text.lower()))
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    vocabulary = {word: number for number, word in enumerate([*special, *sorted(words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", vocabulary["<s>"]), ("</s>", vocabulary["</s>"])]
+    )
+    tokenizer.add_tokens([AddedToken(name, single_word=True, normalized=True) for name in sorted(names - words)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=max_length,
+    )
+
+
+def most_tokens(text: str) -> int:
+    """The most tokens that a trained encoder can make of `text`, whatever names it knows."""
+    return len(_WORD.findall(text.lower())) + 2
+
+
+class TextConditionedUNet(nn.Module):
+    """A UNet and the text encoder that is trained along with it.
+
+    Args:
+        unet: The denoiser.
+        text: The text model.
+    """
+
+    def __init__(self, unet: nn.Module, text: nn.Module) -> None:
+        super().__init__()
+        self.unet, self.text = unet, text
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor) -> Any:
+        """What the UNet returns for a noisy `sample` `[B, C, h, w]` and the tokens int64 `[B, L]` of captions.
+
+        The tokens have the name that the UNet gives to what they become.
+        """
+        return self.unet(sample, timestep, encoder_hidden_states=self.text(input_ids=encoder_hidden_states)[0])
 
 
 def text_encoder_folder(settings: TextEncoderSettings) -> Path | str:

@@ -11,6 +11,7 @@ from diffusers import UNet2DConditionModel
 from pydantic import Field, model_validator
 
 from kanji_diffusion.diffusion.pretrained import load_pretrained
+from kanji_diffusion.diffusion.text import NO_LIMIT, TextEncoder, TextEncoderSettings, load_text_encoder
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
 
@@ -117,6 +118,24 @@ def earlier_unet(start: str, models: Path, wanted: UNet2DConditionModel) -> UNet
                 "first stage the architecture that this UNet has, or choose another `unet.start`."
             )
     return unet
+
+
+def earlier_text_encoder(start: str, models: Path) -> TextEncoder:
+    """The text encoder that was trained along with an earlier UNet.
+
+    Args:
+        start: As for `earlier_unet`.
+        models: As for `earlier_unet`.
+
+    Raises:
+        KanjiDiffusionError: If there is none.
+    """
+    stage, _, version = start.partition(".unet:")
+    folder = earlier_folder(f"{stage}.text_encoder:{version}" if version else start, models)
+    if (folder / "tokenizer").is_dir():
+        text, tokenizer = (str(folder / part) for part in ("text_encoder", "tokenizer"))
+        return load_text_encoder(TextEncoderSettings(source=text, max_length=NO_LIMIT), tokenizer)
+    return TextEncoder.from_pretrained(folder)
 
 
 def earlier_folder(start: str, models: Path) -> Path:

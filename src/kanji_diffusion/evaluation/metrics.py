@@ -206,7 +206,8 @@ class Judges:
         """Judge samples.
 
         Args:
-            samples: One row for each picture with `character`, `style` and `prompt`.
+            samples: One row for each picture with `character`, `style` and `prompt`, and `caption` if the meaning is told
+                apart from how the character is built.
             images: The pictures, uint8 `[N, H, W]`.
 
         Returns:
@@ -242,7 +243,9 @@ class Judges:
         return scores, figures
 
     def _score(self, samples: pd.DataFrame, images: np.ndarray, features: np.ndarray) -> pd.DataFrame:
-        clip_score = (features * self._text_features(samples["prompt"])).sum(axis=1)
+        # A CLIP model knows meanings, whatever else the prompt said.
+        texts = samples["caption"] if "caption" in samples else samples["prompt"]
+        clip_score = (features * self._text_features(texts)).sum(axis=1)
         styles = self.style.read(style_features(self.clip, images))
         copies = self.copies.check(samples["style"], images)
         near = self.copies.training.iloc[copies.glyph]

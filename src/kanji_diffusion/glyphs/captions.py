@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -15,6 +16,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.styles import STYLE_WORDS
 from kanji_diffusion.settings_model import Settings
 
@@ -24,6 +26,25 @@ Fits = Callable[[Sequence[str]], Sequence[bool]]
 """Tells of each text whether the text encoder reads it whole."""
 
 _TEMPLATE_FIELDS = {"subject", "style", "medium", "quality"}
+_COLUMNS = ("caption_id", "character", "style", "form", "position", "subject", "text", "share")
+
+
+class CaptionShares(Settings):
+    """How often each form of caption is read, relative to the others; 0 leaves a form out."""
+
+    meaning: float = Field(default=0.15, ge=0, description='"sea", the forms `long` and `short`.')
+    composed: float = Field(default=0.5, ge=0, description='"sea: left water, right every".')
+    parts: float = Field(default=0.35, ge=0, description='"left water, right every".')
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.meaning + self.composed + self.parts:
+            raise ValueError("the shares of the captions' forms are all 0: give at least one form a share")
+        return self
+
+    def of(self, form: str) -> float:
+        """The share of a form."""
+        return self.meaning if form in ("long", "short") else float(getattr(self, form))
 
 
 class CaptionSettings(Settings):
@@ -45,6 +66,10 @@ class CaptionSettings(Settings):
     short_forms: int = Field(
         default=4, ge=0, description="Captions of one meaning each, at most so many per character."
     )
+    shares: CaptionShares = CaptionShares()
+    depth: int = Field(
+        default=2, ge=1, le=4, description="Levels of the deepest compositions; others are told at one level."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -64,23 +89,28 @@ def write_captions(
     styles: Sequence[str],
     settings: CaptionSettings,
     fits: Fits | None = None,
+    compositions: Compositions | None = None,
 ) -> pd.DataFrame:
     """Write the captions of every character in every style.
 
     The long form joins the first meanings. A short form is one meaning, and goes only to the character that
     lists that meaning earliest (the more frequent one when two list it equally early), so that a bare word
-    always means one character: "forest" is 森, although 林 lists it too. Of a long form that does not fit, the
-    last meanings are left out; a short form that does not fit is not written. What is left out is logged.
+    always means one character: "forest" is 森, although 林 lists it too. The composed form is a meaning and how the
+    character is built ("sea: left water, right every"), the form of parts how it is built alone, at one level and at
+    `settings.depth` levels. Of a long form that does not fit, the last meanings are left out; another form that does
+    not fit is not written. What is left out is logged.
 
     Args:
         characters: Rows with character, code_point, frequency and meanings (none empty).
         styles: Style classes of the faces in use.
         settings: Template and words.
         fits: Tells of each text whether the text encoder reads it whole; None if all fit.
+        compositions: How characters are built; None writes meanings alone.
 
     Returns:
-        caption_id, character, style, form ("long" or "short"), position (0 for the long form, else the rank
-        of the meaning from 1), subject, text; sorted by code point, style and position, no text twice for one
+        caption_id, character, style, form ("long", "short", "composed" or "parts"), position (0 for the first of a
+        form, or for "short" the rank of the meaning from 1), subject, text, share (how often a glyph is read with it;
+        those of a character and style sum to 1); sorted by code point, style, form and position, no text twice for one
         character and style.
 
     Raises:
@@ -88,27 +118,105 @@ def write_captions(
     """
     words = {style: _style_words(style, settings) for style in sorted(set(styles))}
     owners = _meaning_owners(characters)
-    subjects = {
+    meant = {
         character: _subjects(character, list(meanings), owners, settings)
         for character, meanings in zip(characters["character"], characters["meanings"], strict=True)
     }
     if fits:
-        subjects = _fitting_subjects(subjects, characters, words, settings, fits)
-    rows = [
-        {
-            "caption_id": f"{ord(character):04x}.{style}.{position}",
-            "character": character,
-            "style": style,
-            "form": "short" if position else "long",
-            "position": position,
-            "subject": subject,
-            "text": _fill_template(subject, words[style], settings),
-        }
-        for character in characters["character"]
-        for style in words
-        for subject, position in subjects[character].items()
-    ]
-    return pd.DataFrame(rows)
+        meant = _fitting_subjects(meant, characters, words, settings, fits)
+    subjects = {
+        character: [(subject, "short" if position else "long", position) for subject, position in found.items()]
+        for character, found in meant.items()
+    }
+    if compositions:
+        for character, meanings in zip(characters["character"], characters["meanings"], strict=True):
+            short = [subject for subject, position in meant[character].items() if position]
+            plain = list(dict.fromkeys([meanings[0], *short]))
+            subjects[character] += _built(character, plain, compositions, settings)
+        subjects = _leave_out(subjects, words, settings, fits)
+    return _caption_rows(subjects, words, settings)
+
+
+def write_structure_captions(
+    characters: Sequence[str],
+    styles: Sequence[str],
+    settings: CaptionSettings,
+    compositions: Compositions,
+    fits: Fits | None = None,
+) -> pd.DataFrame:
+    """The captions of characters that are drawn for their structure alone: of the form "parts".
+
+    Returns:
+        As `write_captions`. A character none of whose captions fits has none, which is logged.
+    """
+    words = {style: _style_words(style, settings) for style in sorted(set(styles))}
+    subjects = {character: _built(character, [], compositions, settings) for character in sorted(characters)}
+    return _caption_rows(_leave_out(subjects, words, settings, fits), words, settings)
+
+
+def drawing_captions(captions: pd.DataFrame) -> pd.DataFrame:
+    """The caption that each character is drawn from in each style: the first composed one, or the long form."""
+    rank = captions["form"].map({"composed": 0, "long": 1, "parts": 2}).fillna(3)
+    order = captions.assign(rank=rank).sort_values(["rank", "position"], kind="stable")
+    return captions.loc[order.drop_duplicates(["character", "style"]).index.sort_values()]
+
+
+def meaning_captions(captions: pd.DataFrame) -> pd.DataFrame:
+    """The captions that tell a meaning alone, which a CLIP model is trained on and compares pictures with."""
+    return captions[captions["form"].isin(["long", "short"])]
+
+
+def _built(
+    character: str, meanings: Sequence[str], compositions: Compositions, settings: CaptionSettings
+) -> list[tuple[str, str, int]]:
+    """Subject, form and position of the captions that say how a character is built."""
+    composition = compositions.of(character)
+    told = list(dict.fromkeys(compositions.describe(composition, depth) for depth in (1, settings.depth)))
+    composed = [(f"{meaning}: {told[0]}", "composed", rank) for rank, meaning in enumerate(meanings)]
+    found = composed + [(text, "parts", rank) for rank, text in enumerate(told)]
+    return [each for each in found if settings.shares.of(each[1])]
+
+
+Subjects = dict[str, list[tuple[str, str, int]]]
+
+
+def _leave_out(subjects: Subjects, words: dict[str, str], settings: CaptionSettings, fits: Fits | None) -> Subjects:
+    """Without the composed captions and the parts that do not fit; their number is logged."""
+    if not fits:
+        return subjects
+    built = {each[0] for found in subjects.values() for each in found if each[1] in ("composed", "parts")}
+    lost = built - set(_fitting(sorted(built), words.values(), settings, fits))
+    if lost:
+        _LOGGER.warning(
+            "%d of %d compositions are too long for the text encoder (such as '%s') and are left out.",
+            len(lost), len(built), max(lost, key=len),
+        )  # fmt: skip
+    return {character: [each for each in found if each[0] not in lost] for character, found in subjects.items()}
+
+
+def _caption_rows(subjects: Subjects, words: dict[str, str], settings: CaptionSettings) -> pd.DataFrame:
+    rows = []
+    for character, found in subjects.items():
+        offered = [form for _, form, _ in found if settings.shares.of(form)]
+        kinds = Counter("meaning" if form in ("long", "short") else form for form in offered)
+        whole = sum(settings.shares.of("long" if kind == "meaning" else kind) for kind in kinds)
+        for style, style_words in words.items():
+            for subject, form, position in found:
+                count = kinds["meaning" if form in ("long", "short") else form]
+                rows.append(
+                    {
+                        "caption_id": f"{ord(character):04x}.{style}.{form}.{position}",
+                        "character": character,
+                        "style": style,
+                        "form": form,
+                        "position": position,
+                        "subject": subject,
+                        "text": _fill_template(subject, style_words, settings),
+                        # Without a share, as the only form that is left, all are read alike.
+                        "share": settings.shares.of(form) / count / whole if whole else 1 / len(found),
+                    }
+                )
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def leave_out_long(characters: pd.DataFrame, settings: CaptionSettings, fits: Fits) -> pd.DataFrame:

@@ -20,8 +20,10 @@ _JOINED_BY = {"⿰": "beside", "⿱": "over"}
 _ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 # Layouts by the slots that a text names; of enclosures, what is around decides on which side it is open.
 _BY_SLOTS = {slots: layout for layout, slots in reversed(LAYOUTS.items())}
-_SLOTS = sorted({slot for slots in LAYOUTS.values() for slot in slots} | {WHOLE}, key=len, reverse=True)
-_SLOT = re.compile(rf"({'|'.join(_SLOTS)})\b\s*")
+SLOTS = (*dict.fromkeys(slot for slots in LAYOUTS.values() for slot in slots), WHOLE)
+"""Where a component can stand."""
+
+_SLOT = re.compile(rf"({'|'.join(sorted(SLOTS, key=len, reverse=True))})\b\s*")
 _MOST_NESTED = 4
 
 Source = Literal["meaning", "radical", "ordinal", "parts", "itself"]
@@ -58,7 +60,7 @@ def _composition_row(character: str, composition: Composition) -> dict[str, Any]
 
 
 def placed_components(composition: Composition, prefix: str = "") -> Iterator[tuple[str, Composition]]:
-    """Slot and part, of the parts that are characters; parts that are none give theirs, with slots as in "right/top"."""
+    """Slot and part, of the parts that are characters; those that are none give theirs, in slots as "right/top"."""
     for slot, part in composition.slots():
         if part.base:
             yield prefix + slot, part
@@ -89,6 +91,9 @@ def name_components(drawn: Mapping[str, Composition], dictionary: pd.DataFrame) 
             if part.base and part.form and part.form != part.base:
                 forms.setdefault(part.base, {})[part.form] = None
     known = dictionary.set_index("character")
+    words = {
+        column: {key: list(each) for key, each in known[column].items()} for column in ("meanings", "radical_names")
+    }
     rank = known["frequency"].astype("Float64").fillna(float("inf")).to_dict()
     variants = {form for others in forms.values() for form in others}
     names: dict[str, str] = {}
@@ -99,10 +104,7 @@ def name_components(drawn: Mapping[str, Composition], dictionary: pd.DataFrame) 
     )
     called: dict[str, str] = {}
     for character in order:
-        meanings, radicals = (
-            list(known.at[character, column]) if character in known.index else []
-            for column in ("meanings", "radical_names")
-        )
+        meanings, radicals = (words[column].get(character, []) for column in ("meanings", "radical_names"))
         name, source = _free_name(character, meanings, radicals, names, drawn.get(character), called)
         names[name.lower()] = called[character] = name
         rows.append(
@@ -243,7 +245,8 @@ class Compositions:
             match = _SLOT.match(item.lower())
             if not match:
                 raise KanjiDiffusionError(
-                    f"'{item}' of '{whole}' does not say where it stands: begin each part with one of {', '.join(_SLOTS)}."
+                    f"'{item}' of '{whole}' does not say where it stands: begin each part with one of "
+                    f"{', '.join(SLOTS)}."
                 )
             phrase = item[match.end() :].strip()
             inner = phrase[1:-1] if phrase.startswith("(") and phrase.endswith(")") else None
@@ -251,7 +254,7 @@ class Compositions:
             parts.append(self._part(phrase) if inner is None else self._read_parts(inner, whole, nested + 1))
         if slots == [WHOLE]:
             return parts[0]
-        layout = _BY_SLOTS.get(tuple(slots)) or _BY_SLOTS.get(tuple(sorted(slots, key=_SLOT_ORDER.index)))
+        layout = _BY_SLOTS.get(tuple(slots)) or _BY_SLOTS.get(tuple(sorted(slots, key=SLOTS.index)))
         if not layout:
             raise KanjiDiffusionError(
                 f"'{', '.join(slots)}' of '{whole}' is no layout: choose among "
@@ -302,9 +305,6 @@ class Compositions:
         return by_meaning | {name.lower(): component for component, name in self.names.items()}
 
 
-_SLOT_ORDER = list(dict.fromkeys(slot for slots in LAYOUTS.values() for slot in slots)) + [WHOLE]
-
-
 def _operands() -> str:
     three = " and ".join(layout for layout, slots in LAYOUTS.items() if len(slots) == 3)
     return f"{three} take three, the others two, as in ⿰魚雷"
@@ -334,7 +334,7 @@ def is_ids(text: str) -> bool:
 
 
 def is_parts(text: str) -> bool:
-    """Whether a text is meant as a composition in words: it begins with a slot and has a second one, or is "whole ..."."""
+    """Whether a text is meant as a composition in words: it begins with a slot and names another, or is "whole ..."."""
     first = _SLOT.match(text.strip().lower())
     if not first:
         return False

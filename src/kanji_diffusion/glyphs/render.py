@@ -21,6 +21,19 @@ from kanji_diffusion.glyphs.pictures import PictureArray, PictureDtype
 from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
 from kanji_diffusion.settings_model import Settings
 
+_COLUMNS = [
+    "glyph_id",
+    "character",
+    "code_point",
+    "face_id",
+    "style",
+    "held_out",
+    "view",
+    "stroke_count",
+    "grade",
+    "frequency",
+    "image",
+]
 _BLOCK_PIXELS = 512 * 64**2
 _TASKS_PER_CALL = 16  # of blocks that go to another machine together
 _IN_PROCESS_PIXELS = 4096 * 64**2  # below this, starting children costs more than they save
@@ -123,6 +136,14 @@ def render_glyphs(
         if on_progress:
             on_progress(drawn, total)
     return _glyph_table(glyphs, PictureArray.from_files(files, length), settings.views)
+
+
+def no_glyphs() -> pd.DataFrame:
+    """A table of no glyphs, as `render_glyphs` makes them."""
+    kinds = {"held_out": "bool", "code_point": "int64", "view": "int64"}
+    kinds |= dict.fromkeys(("stroke_count", "grade", "frequency"), "Int64")
+    table = pd.DataFrame(columns=_COLUMNS).astype(kinds)
+    return table.assign(image=PictureArray.from_files([], 0))
 
 
 def decode_images(glyphs: pd.DataFrame) -> np.ndarray:
@@ -244,5 +265,4 @@ def _glyph_table(glyphs: pd.DataFrame, images: PictureArray, views: int) -> pd.D
         for face_id, code_point, view in zip(rows["face_id"], rows["code_point"], rows["view"], strict=True)
     ]
     rows["image"] = images
-    columns = "glyph_id character code_point face_id style held_out view stroke_count grade frequency image"
-    return rows[columns.split()]
+    return rows[_COLUMNS]

@@ -34,7 +34,7 @@ from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
 from kanji_diffusion.evaluation.strokes import stroke_measures
 from kanji_diffusion.evaluation.versions import ModelVersion
 from kanji_diffusion.glyphs import fonts, render
-from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
+from kanji_diffusion.glyphs.captions import CaptionSettings, drawing_captions, expand_prompt
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
 from kanji_diffusion.glyphs.render import decode_images, encode_images
 from kanji_diffusion.scoring.clip import ClipScorer
@@ -98,7 +98,7 @@ def draw_samples(
     cluster: ClusterSettings,
 ) -> pd.DataFrame:
     """One picture for each character and style, from its long caption and a seed of its own."""
-    long = captions[captions["form"] == "long"]
+    long = drawing_captions(captions)
     _refuse_unknown_styles(settings.styles, long, "evaluation.styles")
     if settings.styles:
         long = long[long["style"].isin(settings.styles)]
@@ -107,8 +107,9 @@ def draw_samples(
     wanted = wanted.merge(characters[["character", "stroke_count", "grade", "frequency"]], on="character", how="left")
     seeds = [settings.seed + number for number in range(len(wanted))]
     pictures = _draw_in_blocks(model, wanted["text"].tolist(), seeds, sampling, cluster)
-    samples = wanted.rename(columns={"text": "prompt"})[
-        ["character", "style", "prompt", "stroke_count", "grade", "frequency"]
+    meant = captions.loc[captions["form"] == "long", ["character", "style", "text"]].rename(columns={"text": "caption"})
+    samples = wanted.rename(columns={"text": "prompt"}).merge(meant, on=["character", "style"])[
+        ["character", "style", "prompt", "caption", "stroke_count", "grade", "frequency"]
     ]
     return samples.assign(seed=seeds, image=pd.Series(encode_images(pictures)))
 
@@ -190,7 +191,8 @@ def draw_invented(
         for meaning in _spread(meanings, settings.invented.limit or len(meanings))
     ]
     unseen = _spread(sorted(glyphs.loc[glyphs["split"] == "test", "character"].unique()), settings.characters)
-    long = captions[(captions["form"] == "long") & captions["style"].isin(styles) & captions["character"].isin(unseen)]
+    long = drawing_captions(captions)
+    long = long[long["style"].isin(styles) & long["character"].isin(unseen)]
     rows += [
         {"kind": "unseen", "subject": caption["subject"], "style": caption["style"]}
         | {"character": caption["character"], "prompt": caption["text"]}

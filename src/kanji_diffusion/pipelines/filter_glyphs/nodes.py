@@ -17,9 +17,10 @@ from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.evaluation.components import component_report
 from kanji_diffusion.evaluation.report import figure_image, labelled_sheet, score_histograms
 from kanji_diffusion.glyphs import fonts, render
-from kanji_diffusion.glyphs.captions import caption_rows
+from kanji_diffusion.glyphs.captions import caption_rows, meaning_captions
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.glyphs.structure import ZERO_SHOT
 from kanji_diffusion.scoring import aesthetics, clip, components, consensus, filtering, ink, recogniser
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.tracker import Tracker
@@ -80,7 +81,7 @@ def check_recogniser(model: ResNetForImageClassification, glyphs: pd.DataFrame) 
 def draw_component_glyphs(
     font_folder: Path,
     faces: pd.DataFrame,
-    characters: pd.DataFrame,
+    structure_characters: pd.DataFrame,
     compositions: pd.DataFrame,
     dictionary: pd.DataFrame,
     font_settings: fonts.FontSettings,
@@ -90,9 +91,10 @@ def draw_component_glyphs(
 
     Training faces draw all of them, faces held out some of those that are trained on and all that are not.
     """
+    kept_out = structure_characters.loc[structure_characters["role"] == ZERO_SHOT, "character"]
     known = dictionary[dictionary["character"].isin(compositions["character"])]
-    known = known.sort_values(["frequency", "code_point"]).head(settings.characters or len(known))
-    kept_out = characters.loc[characters["role"] == "zero_shot", "character"] if "role" in characters else ()
+    known = known.sort_values(["frequency", "code_point"], ignore_index=True)
+    known = known[(known.index < (settings.characters or len(known))) | known["character"].isin(kept_out)]
     unseen, checked = components.split_characters(known["character"].tolist(), kept_out, settings)
     offered = fonts.usable_faces(faces)
     parts = []
@@ -146,6 +148,7 @@ def train_clip(
     if settings.source != clip.TRAINED:
         return scorer
     seen = glyphs[glyphs["split"] == "train"]
+    captions = meaning_captions(captions)
     texts = captions["text"].tolist()
     images = recogniser.resample(decode_images(seen), settings.image_size)
     store = clip.PairStore(images, caption_rows(seen, captions), texts, clip.pooled_texts(scorer, texts), bending)

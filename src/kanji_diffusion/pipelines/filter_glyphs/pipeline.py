@@ -23,7 +23,7 @@ def create_pipeline() -> Pipeline:
                 [
                     "font_folder",
                     "faces",
-                    "characters",
+                    "structure_characters",
                     "compositions",
                     "dictionary",
                     "params:fonts",

@@ -8,14 +8,20 @@ import pandas as pd
 from PIL import Image
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
-from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
-from kanji_diffusion.glyphs import captions, dictionary, fonts, rejects, render, split
+from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, load_text_encoder, most_tokens
+from kanji_diffusion.glyphs import captions, compositions, dictionary, fonts, kanjivg, rejects, render, split, structure
 from kanji_diffusion.training.progress import Progress
 
 
 def read_dictionary(kanjidic2: Path) -> pd.DataFrame:
     """Every character of KANJIDIC2 with its cleaned meanings."""
     return dictionary.read_kanjidic2(kanjidic2)
+
+
+def read_compositions(folder: Path, entries: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How every character of KanjiVG is built, and what its components are called."""
+    drawn = kanjivg.read_kanjivg(folder)
+    return compositions.composition_table(drawn), compositions.name_components(drawn, entries)
 
 
 def select_characters(
@@ -75,16 +81,68 @@ def draw_glyphs(
     return split.split_glyphs(glyphs, characters, parts), render.glyph_sheet(glyphs)
 
 
-def write_captions(
-    characters: pd.DataFrame, glyphs: pd.DataFrame, settings: captions.CaptionSettings, encoder: TextEncoderSettings
+def select_structure(
+    entries: pd.DataFrame,
+    characters: pd.DataFrame,
+    composition_table: pd.DataFrame,
+    names: pd.DataFrame,
+    settings: structure.StructureSettings,
 ) -> pd.DataFrame:
-    """The captions of every character in every style that is trained on, none longer than the encoder reads."""
+    """Further characters: those drawn for their structure, and those that nothing is trained on."""
+    return structure.select_structure(
+        entries, characters, compositions.Compositions(composition_table, names), settings
+    )
+
+
+def draw_structure(
+    font_folder: Path,
+    faces: pd.DataFrame,
+    chosen: pd.DataFrame,
+    settings: structure.StructureSettings,
+    font_settings: fonts.FontSettings,
+    drawing: render.RenderSettings,
+) -> pd.DataFrame:
+    """The glyphs of the characters that are drawn for their structure, in the faces for it; a table like `glyphs`."""
+    wanted = chosen[chosen["role"] == structure.STRUCTURE].drop(columns="role").reset_index(drop=True)
+    if wanted.empty:
+        return render.no_glyphs().assign(split=structure.STRUCTURE)
+    using = structure.structure_faces(faces, settings)
+    audit = fonts.audit_glyphs(using, wanted, font_folder, font_settings, drawing.fill * drawing.size)
+    views = drawing.model_copy(update={"views": settings.views})
+    with Progress("structure", len(audit) * settings.views, unit="glyph") as progress:
+        glyphs = render.render_glyphs(using, wanted, audit, font_folder, views)
+        progress.advance(len(audit) * settings.views)
+    return glyphs.assign(split=structure.STRUCTURE)
+
+
+def write_captions(
+    characters: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    structure_glyphs: pd.DataFrame,
+    composition_table: pd.DataFrame,
+    names: pd.DataFrame,
+    settings: captions.CaptionSettings,
+    encoder: TextEncoderSettings,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The captions of every character in every style that is trained on, and of the glyphs drawn for their structure.
+
+    None is longer than the encoder reads.
+    """
+    known, fits = compositions.Compositions(composition_table, names), _fits(encoder)
     styles = sorted(glyphs.loc[glyphs["split"] == "train", "style"].unique())
-    return captions.write_captions(characters, styles, settings, _fits(encoder))
+    return captions.write_captions(characters, styles, settings, fits, known), captions.write_structure_captions(
+        structure_glyphs["character"].unique().tolist(),
+        sorted(structure_glyphs["style"].unique()),
+        settings,
+        known,
+        fits,
+    )
 
 
 def _fits(encoder: TextEncoderSettings) -> captions.Fits:
     """Whether the text encoder reads a text whole."""
+    if encoder.source == TRAINED:
+        return lambda texts: [most_tokens(text) <= encoder.max_length for text in texts]
     tokenizer = load_text_encoder(encoder).tokenizer
     limit = tokenizer.model_max_length
     return lambda texts: [len(tokens) <= limit for tokens in tokenizer(list(texts), verbose=False).input_ids]

@@ -8,10 +8,16 @@ from kanji_diffusion.pipelines.render_glyphs import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Fonts and dictionary → characters, faces, audit, glyphs, captions."""
+    """Fonts, dictionary and stroke data → characters, compositions, faces, audit, glyphs, captions."""
     return Pipeline(
         [
             Node(nodes.read_dictionary, "kanjidic2", "dictionary", name="read_dictionary"),
+            Node(
+                nodes.read_compositions,
+                ["kanjivg", "dictionary"],
+                ["compositions", "component_names"],
+                name="read_compositions",
+            ),
             Node(
                 nodes.select_characters,
                 ["dictionary", "params:characters", "params:captions", "params:text_encoder"],
@@ -45,9 +51,36 @@ def create_pipeline() -> Pipeline:
                 name="draw_glyphs",
             ),
             Node(
+                nodes.select_structure,
+                ["dictionary", "characters", "compositions", "component_names", "params:structure"],
+                "structure_characters",
+                name="select_structure",
+            ),
+            Node(
+                nodes.draw_structure,
+                [
+                    "font_folder",
+                    "faces",
+                    "structure_characters",
+                    "params:structure",
+                    "params:fonts",
+                    "params:render",
+                ],
+                "structure_glyphs",
+                name="draw_structure",
+            ),
+            Node(
                 nodes.write_captions,
-                ["characters", "glyphs", "params:captions", "params:text_encoder"],
-                "captions",
+                [
+                    "characters",
+                    "glyphs",
+                    "structure_glyphs",
+                    "compositions",
+                    "component_names",
+                    "params:captions",
+                    "params:text_encoder",
+                ],
+                ["captions", "structure_captions"],
                 name="write_captions",
             ),
         ],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,15 +20,23 @@ from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
-from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling, whitening
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
-from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
-from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_unet, text_unet
+from kanji_diffusion.diffusion.text import (
+    TRAINED,
+    TextConditionedUNet,
+    TextEncoder,
+    TextEncoderSettings,
+    continue_text_encoder,
+    load_text_encoder,
+    new_text_encoder,
+)
+from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_text_encoder, earlier_unet, text_unet
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import quick_figures
 from kanji_diffusion.evaluation.report import sheet
-from kanji_diffusion.glyphs.captions import caption_rows
+from kanji_diffusion.glyphs.captions import caption_rows, drawing_captions
+from kanji_diffusion.glyphs.compositions import SLOTS
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.settings_model import Settings
@@ -36,6 +45,8 @@ from kanji_diffusion.training.launch import train
 from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.progress import Progress
 from kanji_diffusion.training.tracker import Tracker
+
+logger = logging.getLogger(__name__)
 
 # Row 0 of the caption states is the empty caption.
 _FIRST_CAPTION = 1
@@ -55,6 +66,11 @@ class StageSettings(Settings):
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice in place of keeping them: less memory for large sizes."
     )
+    reads: Literal["all", "styles", "structure"] = Field(
+        "all",
+        description="Glyphs that are read: `styles` are those of `characters` in all faces, `structure` all characters "
+        "in the faces of `structure`.",
+    )
     views: int | None = Field(
         None, ge=1, description="Views of each glyph that are read, of which the first is not augmented; null for all."
     )
@@ -65,15 +81,44 @@ class StageSettings(Settings):
     sampling: SamplingSettings = Field(SamplingSettings(), description="How they are drawn.")
 
 
-def encode_captions(captions: pd.DataFrame, text_encoder: TextEncoderSettings) -> dict[str, np.ndarray]:
-    """Text `states` of every caption `[M + 1, L, D]`, those of the empty one first, and what whitens them."""
-    states = load_text_encoder(text_encoder).states(["", *captions["text"]]).numpy()
-    return {"states": states, **whitening(states)}
+def start_text_encoder(
+    captions: pd.DataFrame,
+    structure_captions: pd.DataFrame,
+    component_names: pd.DataFrame,
+    text_encoder: TextEncoderSettings,
+    unet: UNetSettings,
+    models: Path,
+) -> TextEncoder:
+    """The text encoder that is trained along with the UNet, with random weights or those beside `unet.start`."""
+    names = component_names.loc[component_names["characters"] > 0, "name"]
+    texts = [*captions["text"], *structure_captions["text"]]
+    encoder = new_text_encoder(text_encoder, texts, [*names, *SLOTS])
+    return continue_text_encoder(encoder, earlier_text_encoder(unet.start, models)) if unet.start else encoder
+
+
+def encode_captions(
+    captions: pd.DataFrame, structure_captions: pd.DataFrame, text_encoder: TextEncoderSettings
+) -> dict[str, np.ndarray]:
+    """What a frozen encoder makes of every caption: `states` `[M + 1, L, D]`, those of the empty one first."""
+    texts = _texts(captions, structure_captions)
+    return {"states": load_text_encoder(text_encoder).states(texts).numpy()}
+
+
+def tokenise_captions(
+    captions: pd.DataFrame, structure_captions: pd.DataFrame, text_encoder: TextEncoder
+) -> dict[str, np.ndarray]:
+    """What a trained encoder reads of every caption: `tokens` `[M + 1, L]`, those of the empty one first."""
+    return {"tokens": text_encoder.tokens(_texts(captions, structure_captions)).numpy()}
+
+
+def _texts(captions: pd.DataFrame, structure_captions: pd.DataFrame) -> list[str]:
+    return ["", *captions["text"], *structure_captions["text"]]
 
 
 def initialise_unet(
     vae: AutoencoderKL,
     caption_states: dict[str, np.ndarray],
+    text_encoder: TextEncoderSettings,
     settings: UNetSettings,
     schedule: ScheduleSettings,
     models: Path,
@@ -82,11 +127,9 @@ def initialise_unet(
     sampler("ddpm", training_schedule(schedule))
     torch.manual_seed(settings.seed)
     size = vae.config.sample_size // vaes.factor(vae)
-    unet = text_unet(settings, vae.config.latent_channels, size, caption_states["states"].shape[-1])
-    if settings.start:
-        return earlier_unet(settings.start, models, unet)
-    start_whitened(unet, caption_states)
-    return unet
+    width = text_encoder.width if text_encoder.source == TRAINED else caption_states["states"].shape[-1]
+    unet = text_unet(settings, vae.config.latent_channels, size, width)
+    return earlier_unet(settings.start, models, unet) if settings.start else unet
 
 
 def encode_latents(
@@ -94,15 +137,30 @@ def encode_latents(
     gate: dict[str, Any],
     glyphs: pd.DataFrame,
     selected: pd.DataFrame,
+    structure_glyphs: pd.DataFrame,
+    captions: pd.DataFrame,
+    structure_captions: pd.DataFrame,
     stage: StageSettings,
+    repeats: StyleRepeats,
 ) -> dict[str, np.ndarray]:
-    """Latent distributions of the stage's glyphs at its resolution: `mean` and `std` `[N, C, h, w]`."""
+    """What a stage is trained on: latent distributions of its glyphs at its resolution, and their captions.
+
+    Returns:
+        `mean` and `std` `[N, C, h, w]`; `captions` and `shares` `[N, K]`, rows of the caption states and how often each
+        is read; `repeats` `[N]`.
+    """
     if gate["vae"] != tensors_fingerprint(vae.state_dict()):
         raise KanjiDiffusionError(
             "This version of `vae` has not passed its gate: run `kedro run --pipeline=train_vae`, "
             "or pin a version of `vae` and `vae_gate` that belong together with --load-versions."
         )
-    images = decode_images(stage_glyphs(glyphs, selected, stage.views))
+    kept = stage_glyphs(glyphs, selected, structure_glyphs, stage)
+    every = pd.concat([captions, structure_captions], ignore_index=True)
+    captioned = kept["character"].isin(every["character"])
+    if not captioned.all():
+        logger.warning("%d glyphs have no caption and are left out of a stage.", (~captioned).sum())
+        kept = kept[captioned]
+    images = decode_images(kept)
     rendered = images.shape[-1]
     if stage.resolution > rendered or stage.resolution % vaes.factor(vae):
         raise KanjiDiffusionError(
@@ -110,53 +168,63 @@ def encode_latents(
             f"one latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
         )
     mean, std = vaes.encode(vae, vaes.resize(images, stage.resolution))
-    return {"mean": mean, "std": std}
+    rows = caption_rows(kept, every)
+    shares = np.where(rows >= 0, every["share"].to_numpy(dtype=np.float32)[rows], 0)
+    return {
+        "mean": mean,
+        "std": std,
+        "captions": np.where(rows >= 0, rows + _FIRST_CAPTION, -1),
+        "shares": shares,
+        "repeats": repeats.of(kept),
+    }
 
 
 def train_stage(
     latents: dict[str, np.ndarray],
     caption_states: dict[str, np.ndarray],
     captions: pd.DataFrame,
-    glyphs: pd.DataFrame,
-    selected: pd.DataFrame,
     start: UNet2DConditionModel,
     vae: AutoencoderKL,
     stage: StageSettings,
     schedule: ScheduleSettings,
     loss: DiffusionLossSettings,
     dropout: CaptionDropoutSettings,
-    repeats: StyleRepeats,
     cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
-) -> UNet2DConditionModel:
-    """The UNet after this stage: averaged weights, started from those of the stage before."""
-    kept = stage_glyphs(glyphs, selected, stage.views)
-    rows = state_rows(kept, captions)
-    states = caption_states["states"]
-    name = f"unet_{stage.resolution}"
+    text_encoder: TextEncoder | None = None,
+) -> UNet2DConditionModel | list[UNet2DConditionModel | TextEncoder]:
+    """The UNet after this stage: averaged weights, started from those of the stage before.
+
+    With a `text_encoder` that is trained along, this too.
+    """
     prompts = _spread(captions, stage.live_prompts)
-
-    def draw(unet: nn.Module) -> Image.Image:
-        return sheet(_draw(unet, vae, schedule, states, prompts, stage.sampling), columns=10)
-
     torch.manual_seed(stage.training.seed)
     unet = continue_unet(start, latents["mean"].shape[-1], stage.grow, stage.grow_layers)
     if stage.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    with whitened_pooling(unet, caption_states):
-        train(
-            unet,
-            DiffusionLoss(schedule, loss, stage.emphasis),
-            LatentStore(latents, states, rows, dropout.rate, repeats.of(kept["style"])),
-            stage.training,
-            name=name,
-            cluster=cluster,
-            checkpoints=checkpoints,
-            tracker=tracker,
-            sheet=draw,
-        )
-    return unet
+    module: nn.Module = unet
+    if text_encoder:
+        module = TextConditionedUNet(unet, text_encoder.model.requires_grad_(True))
+
+    def draw(module: nn.Module) -> Image.Image:
+        drawn = module.unet if isinstance(module, TextConditionedUNet) else module
+        return sheet(_draw(drawn, vae, schedule, caption_states, text_encoder, prompts, stage.sampling), columns=10)
+
+    read = caption_states["tokens"] if text_encoder else caption_states["states"]
+    store = LatentStore(latents, read, latents["captions"], latents["shares"], dropout.rate, latents["repeats"])
+    train(
+        module,
+        DiffusionLoss(schedule, loss, stage.emphasis),
+        store,
+        stage.training,
+        name=f"unet_{stage.resolution}",
+        cluster=cluster,
+        checkpoints=checkpoints,
+        tracker=tracker,
+        sheet=draw,
+    )
+    return [unet, text_encoder] if text_encoder else unet
 
 
 def sample_stage(
@@ -168,54 +236,56 @@ def sample_stage(
     clip_model: ClipScorer,
     stage: StageSettings,
     schedule: ScheduleSettings,
+    text_encoder: TextEncoder | None = None,
 ) -> tuple[Image.Image, dict[str, Any]]:
     """What the stage can draw: a sheet of fixed prompts and seeds, how much of it is read as asked for, CLIP score."""
     prompts = _spread(captions, stage.prompts)
     with Progress(f"sampling at {stage.resolution} px", len(prompts), unit="picture") as progress:
-        states = caption_states["states"]
-        pictures = _draw(unet, vae, schedule, states, prompts, stage.sampling, progress)
-    right, report = quick_figures(prompts.rename(columns={"text": "prompt"}), pictures, recogniser, clip_model)
+        pictures = _draw(unet, vae, schedule, caption_states, text_encoder, prompts, stage.sampling, progress)
+    meant = captions.loc[captions["form"] == "long", ["character", "style", "text"]].rename(columns={"text": "prompt"})
+    right, report = quick_figures(prompts.merge(meant, on=["character", "style"]), pictures, recogniser, clip_model)
     return sheet(pictures, columns=10, right=right.tolist()), report
 
 
 def assemble_model(
     unet: UNet2DConditionModel,
     vae: AutoencoderKL,
-    text_encoder: TextEncoderSettings,
+    text_encoder: TextEncoderSettings | TextEncoder,
     schedule: ScheduleSettings,
     sampling: SamplingSettings,
 ) -> StableDiffusionPipeline:
     """The finished model, a plain diffusers pipeline."""
-    return assemble(vae, unet, load_text_encoder(text_encoder), schedule, sampling.sampler)
+    text = text_encoder if isinstance(text_encoder, TextEncoder) else load_text_encoder(text_encoder)
+    return assemble(vae, unet, text, schedule, sampling.sampler)
 
 
-def stage_glyphs(glyphs: pd.DataFrame, selected: pd.DataFrame, views: int | None) -> pd.DataFrame:
-    """The selected glyphs that a stage reads, of their first `views` views; None for all.
+def stage_glyphs(
+    glyphs: pd.DataFrame, selected: pd.DataFrame, structure_glyphs: pd.DataFrame, stage: StageSettings
+) -> pd.DataFrame:
+    """The glyphs that a stage reads, of their first `stage.views` views; None for all.
 
     Raises:
         KanjiDiffusionError: If none is left.
     """
-    kept = glyphs["glyph_id"].isin(selected["glyph_id"])
-    if views is not None:
-        kept &= glyphs["view"] < views
-    if not kept.any():
-        read = "the selected glyphs" if views is None else f"the first {views} of the views of the selected glyphs"
+    kept = glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])]
+    if stage.reads == "structure":
+        kept = kept[kept["face_id"].isin(structure_glyphs["face_id"].unique())]
+    if stage.reads != "styles" and len(structure_glyphs):
+        kept = pd.concat([kept, structure_glyphs], ignore_index=True)
+    if stage.views is not None:
+        kept = kept[kept["view"] < stage.views]
+    if kept.empty:
+        read = f"the glyphs of `reads: {stage.reads}`" + (f", their first {stage.views} views" if stage.views else "")
         raise KanjiDiffusionError(
-            f"A stage reads {read}, of which there is none: raise its `views`, loosen `filter`, or pin versions of "
-            "`glyphs` and `selected_glyphs` that belong together with --load-versions."
+            f"A stage reads {read}, of which there is none: raise its `views`, change what it `reads`, loosen "
+            "`filter`, or pin versions of `glyphs` and `selected_glyphs` that belong together with --load-versions."
         )
-    return glyphs[kept]
-
-
-def state_rows(glyphs: pd.DataFrame, captions: pd.DataFrame) -> np.ndarray:
-    """The captions of each glyph as rows of the caption states, int64 `[N, K]`, padded by -1."""
-    rows = caption_rows(glyphs, captions)
-    return np.where(rows >= 0, rows + _FIRST_CAPTION, -1)
+    return kept
 
 
 def _spread(captions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Long captions of `count` characters spread evenly, the styles in turn; the index is the caption's row."""
-    long = captions[captions["form"] == "long"]
+    """Captions of `count` characters spread evenly, the styles in turn; the index is the caption's row."""
+    long = drawing_captions(captions)
     characters = long["character"].unique()
     styles = sorted(long["style"].unique())
     count = min(count, len(characters))
@@ -232,17 +302,22 @@ def _draw(
     unet: nn.Module,
     vae: AutoencoderKL,
     schedule: ScheduleSettings,
-    states: np.ndarray,
+    caption_states: dict[str, np.ndarray],
+    text_encoder: TextEncoder | None,
     prompts: pd.DataFrame,
     sampling: SamplingSettings,
     progress: Progress | None = None,
 ) -> np.ndarray:
+    if text_encoder:
+        states = text_encoder.states(["", *prompts["text"]])
+    else:
+        states = torch.from_numpy(caption_states["states"][[0, *(prompts.index.to_numpy() + _FIRST_CAPTION)]])
     return sample(
         unet,
         vae.to(unet.device),
         training_schedule(schedule),
-        torch.from_numpy(states[prompts.index.to_numpy() + _FIRST_CAPTION]),
-        torch.from_numpy(states[0].copy()),
+        states[1:],
+        states[0],
         list(range(len(prompts))),
         sampling,
         progress.advance if progress else None,

@@ -3,53 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from kedro.pipeline import Node, Pipeline
 
 from kanji_diffusion.pipelines.train_unet import nodes
 
 
-def create_pipeline(stages: Sequence[str]) -> Pipeline:
-    """Captions and latents → a UNet for each of `stages`, in order → the finished model."""
-    shared = Pipeline(
-        [
-            Node(
-                nodes.encode_captions,
-                ["captions", "params:text_encoder"],
-                "caption_states",
-                name="encode_captions",
-            ),
-            Node(
-                nodes.initialise_unet,
-                ["vae", "caption_states", "params:unet", "params:schedule", "earlier_models"],
-                "initial_unet",
-                name="initialise_unet",
-            ),
-        ]
-    )
+def create_pipeline(stages: Sequence[str], *, trains_text: bool = True) -> Pipeline:
+    """Captions and latents → a UNet for each of `stages`, in order → the finished model.
+
+    Args:
+        stages: Names of the stages.
+        trains_text: Whether the text encoder is trained along with the UNet; each stage then has one of its own.
+    """
+    texts = ["initial_text_encoder", *(f"{stage}.text_encoder" for stage in stages)] if trains_text else []
     starts = ["initial_unet", *(f"{stage}.unet" for stage in stages)]
-    trained = [_stage(stage, start) for stage, (start, _) in zip(stages, pairwise(starts), strict=True)]
+    shared = [*_text(trains_text), _unet()]
+    trained = [_stage(stage, starts[number], texts[number] if texts else None) for number, stage in enumerate(stages)]
     finished = Node(
         nodes.assemble_model,
-        [starts[-1], "vae", "params:text_encoder", "params:schedule", "params:sampling"],
+        [starts[-1], "vae", texts[-1] if texts else "params:text_encoder", "params:schedule", "params:sampling"],
         "text_to_kanji",
         name="assemble_model",
     )
-    return Pipeline([shared, *trained, Pipeline([finished])], tags="train_unet")
+    return Pipeline([*shared, *trained, finished], tags="train_unet")
 
 
-def _stage(name: str, start: str) -> Pipeline:
+def _text(trained: bool) -> list[Node]:
+    captions = ["captions", "structure_captions"]
+    if not trained:
+        return [
+            Node(nodes.encode_captions, [*captions, "params:text_encoder"], "caption_states", name="encode_captions")
+        ]
+    return [
+        Node(
+            nodes.start_text_encoder,
+            [*captions, "component_names", "params:text_encoder", "params:unet", "earlier_models"],
+            "initial_text_encoder",
+            name="start_text_encoder",
+        ),
+        Node(nodes.tokenise_captions, [*captions, "initial_text_encoder"], "caption_states", name="tokenise_captions"),
+    ]
+
+
+def _unet() -> Node:
+    return Node(
+        nodes.initialise_unet,
+        ["vae", "caption_states", "params:text_encoder", "params:unet", "params:schedule", "earlier_models"],
+        "initial_unet",
+        name="initialise_unet",
+    )
+
+
+def _stage(name: str, start: str, start_text: str | None) -> Pipeline:
     shared = {
         "vae",
         "vae_gate",
         "glyphs",
         "selected_glyphs",
+        "structure_glyphs",
         "captions",
+        "structure_captions",
         "caption_states",
         "recogniser",
         "clip_model",
         "tracker",
+        "checkpoints",
     }
     parameters = {
         "params:schedule",
@@ -58,11 +77,22 @@ def _stage(name: str, start: str) -> Pipeline:
         "params:style_repeats",
         "params:cluster",
     }
+    starts = {"start": start} | ({"start_text": start_text} if start_text else {})
     return Pipeline(
         [
             Node(
                 nodes.encode_latents,
-                ["vae", "vae_gate", "glyphs", "selected_glyphs", "params:stage"],
+                [
+                    "vae",
+                    "vae_gate",
+                    "glyphs",
+                    "selected_glyphs",
+                    "structure_glyphs",
+                    "captions",
+                    "structure_captions",
+                    "params:stage",
+                    "params:style_repeats",
+                ],
                 "latents",
                 name="encode_latents",
             ),
@@ -72,20 +102,18 @@ def _stage(name: str, start: str) -> Pipeline:
                     "latents": "latents",
                     "caption_states": "caption_states",
                     "captions": "captions",
-                    "glyphs": "glyphs",
-                    "selected": "selected_glyphs",
                     "start": "start",
                     "vae": "vae",
                     "stage": "params:stage",
                     "schedule": "params:schedule",
                     "loss": "params:diffusion_loss",
                     "dropout": "params:caption_dropout",
-                    "repeats": "params:style_repeats",
                     "cluster": "params:cluster",
                     "tracker": "tracker",
                     "checkpoints": "checkpoints",
-                },
-                "unet",
+                }
+                | ({"text_encoder": "start_text"} if start_text else {}),
+                ["unet", "text_encoder"] if start_text else "unet",
                 name="train_stage",
             ),
             Node(
@@ -99,12 +127,13 @@ def _stage(name: str, start: str) -> Pipeline:
                     "clip_model": "clip_model",
                     "stage": "params:stage",
                     "schedule": "params:schedule",
-                },
+                }
+                | ({"text_encoder": "text_encoder"} if start_text else {}),
                 ["sample_sheet", "report"],
                 name="sample_stage",
             ),
         ],
-        inputs={name: name for name in shared | {"checkpoints"}} | {"start": start},
+        inputs={name: name for name in shared} | starts,
         parameters={name: name for name in parameters} | {"params:stage": f"params:stages.{name}"},
         namespace=name,
     )
