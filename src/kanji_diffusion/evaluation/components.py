@@ -131,16 +131,14 @@ def _joined(first: np.ndarray, second: np.ndarray, upright: np.ndarray, swapped:
     """The first half of one picture and the second half of the other; `swapped`, the second half before the first."""
     axis = torch.as_tensor((~upright).astype(np.int64))[:, None]
     a, b = (halves.cut_lines(each).gather(1, axis)[:, 0] for each in (first, second))
-    nothing, all_of_it = torch.zeros_like(a), torch.ones_like(a)
-    spans = [(nothing, a), (b, all_of_it)]
-    meeting = (a + b) / 2
-    ink = [1 - torch.as_tensor(each)[:, None].float() / 255 for each in (first, second)]
+    one = torch.stack([torch.zeros_like(a), a], dim=1)
+    two = torch.stack([b, torch.ones_like(b)], dim=1)
+    meeting = ((a + b) / 2).clamp(0.1, 0.9)
+    ink, other = (1 - torch.as_tensor(each)[:, None].float() / 255 for each in (first, second))
+    line = torch.as_tensor(upright)
     if swapped:
-        spans, ink, meeting = spans[::-1], ink[::-1], 1 - meeting
-    joined = halves.join_halves(
-        *ink, *(torch.stack(span, dim=1) for span in spans), meeting.clamp(0.1, 0.9), torch.as_tensor(upright)
-    )
-    return _pixels(joined)
+        return _pixels(halves.join_halves(other, ink, two, one, 1 - meeting, line))
+    return _pixels(halves.join_halves(ink, other, one, two, meeting, line))
 
 
 def _smudged(ink: torch.Tensor, kind: float) -> np.ndarray:

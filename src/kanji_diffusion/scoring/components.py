@@ -289,17 +289,16 @@ class ComponentStore:
         other = self._order[self._starts[group] + random.integers("other", self._sizes[group])]
         upright = self.groups[index] % 2 == 0
         axis = (~upright).long()
-        lines = [self._lines[rows, axis] for rows in (index, other)]
-        spans = [
-            torch.stack([torch.where(mirrored, line, 0.0), torch.where(mirrored, 1.0, line)], dim=1)
-            if number == 0
-            else torch.stack([torch.where(mirrored, 0.0, line), torch.where(mirrored, line, 1.0)], dim=1)
-            for number, line in enumerate(lines)
-        ]
-        meeting = (sum(lines) / 2 + 0.1 * (random.uniform("line") - 0.5)).clamp(0.2, 0.8)
-        meeting = torch.where(mirrored, 1 - meeting, meeting)
-        ink = [1 - self.images[rows][:, None].float() / 255 for rows in (index, other)]
-        return halves.join_halves(*ink, *spans, meeting, upright), self._joined_labels(index, other, mirrored)
+        own, others = self._lines[index, axis], self._lines[other, axis]
+        low, high = torch.zeros_like(own), torch.ones_like(own)
+        # Mirrored, the second half of the one comes first, and the first half of the other second.
+        one = torch.stack([torch.where(mirrored, own, low), torch.where(mirrored, high, own)], dim=1)
+        two = torch.stack([torch.where(mirrored, low, others), torch.where(mirrored, others, high)], dim=1)
+        meeting = (own + others) / 2 + 0.1 * (random.uniform("line") - 0.5)
+        meeting = torch.where(mirrored, 1 - meeting, meeting).clamp(0.2, 0.8)
+        first, second = (1 - self.images[rows][:, None].float() / 255 for rows in (index, other))
+        joined = halves.join_halves(first, second, one, two, meeting, upright)
+        return joined, self._joined_labels(index, other, mirrored)
 
     def _joined_labels(self, index: torch.Tensor, other: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
         first, second = self._half == 0, self._half == 1
@@ -364,7 +363,7 @@ class ComponentLoss:
         logits, labels = module(batch["pixels"]).float(), batch["labels"]
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=_UNTOLD)
         held, empty = ((labels > _NOTHING).flatten(), (labels == _NOTHING).flatten())
-        loss = sum((each * part).sum() / part.sum().clamp(min=1) for part in (held, empty))
+        loss = torch.stack([(each * part).sum() / part.sum().clamp(min=1) for part in (held, empty)]).sum()
         right = (logits.argmax(dim=2) == labels) & (labels > _NOTHING)
         share = right.sum(dim=1) / (labels > _NOTHING).sum(dim=1)
         return LossOutput(loss, {"right": share})

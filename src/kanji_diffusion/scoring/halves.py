@@ -66,9 +66,8 @@ def join_halves(
     to_first = first_span[:, :1] + place * (first_span[:, 1:] - first_span[:, :1]) / line[:, None]
     share = (place - line[:, None]) / (1 - line[:, None])
     to_second = second_span[:, :1] + share * (second_span[:, 1:] - second_span[:, :1])
-    halves = [_resampled(ink, to, upright) for ink, to in ((first, to_first), (second, to_second))]
     mask = torch.where(upright[:, None, None], before[:, None, :], before[:, :, None])[:, None]
-    return torch.where(mask, *halves)
+    return torch.where(mask, _resampled(first, to_first, upright), _resampled(second, to_second, upright))
 
 
 def _resampled(ink: torch.Tensor, along: torch.Tensor, upright: torch.Tensor) -> torch.Tensor:
