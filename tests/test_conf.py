@@ -12,6 +12,7 @@ from kanji_diffusion.diffusion.unet import continue_unet, text_unet
 from kanji_diffusion.diffusion.vae import autoencoder, factor
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 from kanji_diffusion.scoring.clip import build_scorer
+from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 from kanji_diffusion.scoring.recogniser import recogniser
 
 ENVIRONMENTS = ["base", "test", "grades", "gpu", "cluster"]
@@ -134,6 +135,9 @@ def test_every_model_can_be_built(configuration):
             assert unet(noise, 1, states).sample.shape == noise.shape
         reader = recogniser(valid["recogniser"]["model"], ["一", "二"])
         assert reader(torch.empty(1, 1, 64, 64)).logits.shape == (1, 2)
+        parts = valid["components"]["model"]
+        judge = component_recogniser(parts, Vocabulary(("left", "right", "right/top"), ("水", "火")))
+        assert judge(torch.empty(2, 1, parts.side, parts.side)).shape == (2, 3, 3)
 
 
 def test_every_clip_model_and_text_encoder_can_be_built(configuration):

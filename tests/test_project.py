@@ -19,13 +19,15 @@ MADE = {
     "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet",
                         "rejected_glyphs.png"],
     "03_primary": ["glyphs.arrow", "glyph_sheet.png", "captions.parquet"],
-    "04_feature": ["glyph_scores.parquet"],
+    "04_feature": ["glyph_scores.parquet", "component_glyphs.arrow"],
     "05_model_input": ["selected_glyphs.parquet", "caption_states", "small/latents", "large/latents"],
-    "06_models": ["recogniser", "clip_model", "aesthetic_head", "vae", "small/unet", "large/unet", "text_to_kanji"],
+    "06_models": ["recogniser", "component_recogniser", "clip_model", "aesthetic_head", "vae", "small/unet",
+                  "large/unet", "text_to_kanji"],
     "07_model_output": ["samples.parquet", "small/sample_sheet.png", "large/sample_sheet.png"],
     "08_reporting": ["evaluation_report.json", "evaluation_page.html", "invented_report.json", "invented_sheet.png",
                      "sampling_grid.parquet", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
-                     "vae_report.json", "reconstruction_sheet.png", "small/report.json", "large/report.json"],
+                     "vae_report.json", "reconstruction_sheet.png", "small/report.json", "large/report.json",
+                     "component_report.json"],
 }  # fmt: skip
 
 

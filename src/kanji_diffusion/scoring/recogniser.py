@@ -36,10 +36,9 @@ def _resample(pixels: torch.Tensor, side: int) -> torch.Tensor:
     return F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
 
 
-class RecogniserSettings(Settings):
-    """Architecture of the recogniser, and how hard its training pictures are bent."""
+class BendSettings(Settings):
+    """How hard the pictures are bent that a reader is trained on."""
 
-    channels: tuple[int, ...] = Field((32, 64, 96, 128), min_length=1, description="Channels of each stage.")
     rotation: float = Field(8.0, ge=0, description="Degrees, each way.")
     shear: float = Field(0.15, ge=0, description="Each way.")
     scale: tuple[float, float] = (0.75, 1.15)
@@ -47,6 +46,12 @@ class RecogniserSettings(Settings):
     bend: float = Field(0.06, ge=0, description="Amplitude of a smooth warp, share of the side.")
     weight: float = Field(0.5, ge=0, le=1, description="Share of pictures with thinner or thicker strokes.")
     blur: float = Field(0.3, ge=0, le=1, description="Share of pictures blurred to half their resolution.")
+
+
+class RecogniserSettings(BendSettings):
+    """Architecture of the recogniser, and how hard its training pictures are bent."""
+
+    channels: tuple[int, ...] = Field((32, 64, 96, 128), min_length=1, description="Channels of each stage.")
     label_smoothing: float = Field(0.1, ge=0, lt=1)
 
 
@@ -97,7 +102,7 @@ class GlyphStore:
         }
 
 
-def bend(pixels: torch.Tensor, random: SampleRandom, settings: RecogniserSettings) -> torch.Tensor:
+def bend(pixels: torch.Tensor, random: SampleRandom, settings: BendSettings) -> torch.Tensor:
     """Random affine and smooth warps, stroke weight and blur of pictures `[B, 1, H, W]` in [-1, 1]."""
     count, _, height, width = pixels.shape
     draw = random.uniform("affine", 6) * 2 - 1

@@ -14,10 +14,14 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.cluster import ClusterSettings, mapper
 from kanji_diffusion.diffusion.text import TextEncoderSettings
+from kanji_diffusion.evaluation.components import component_report
 from kanji_diffusion.evaluation.report import figure_image, labelled_sheet, score_histograms
+from kanji_diffusion.glyphs import fonts, render
 from kanji_diffusion.glyphs.captions import caption_rows, meaning_captions
+from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.scoring import aesthetics, clip, consensus, filtering, ink, recogniser
+from kanji_diffusion.glyphs.structure import ZERO_SHOT
+from kanji_diffusion.scoring import aesthetics, clip, components, consensus, filtering, ink, recogniser
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.tracker import Tracker
 
@@ -72,6 +76,60 @@ def check_recogniser(model: ResNetForImageClassification, glyphs: pd.DataFrame) 
         groups = held.groupby(by)["top1"]
         report[by] = pd.DataFrame({"glyphs": groups.size(), "top1": groups.mean()}).to_dict(orient="index")
     return report
+
+
+def draw_component_glyphs(
+    font_folder: Path,
+    faces: pd.DataFrame,
+    structure_characters: pd.DataFrame,
+    compositions: pd.DataFrame,
+    dictionary: pd.DataFrame,
+    font_settings: fonts.FontSettings,
+    settings: components.ComponentSettings,
+) -> pd.DataFrame:
+    """Small glyphs of all characters whose composition is known, with the part of the split that each belongs to.
+
+    Training faces draw all of them, faces held out some of those that are trained on and all that are not.
+    """
+    kept_out = structure_characters.loc[structure_characters["role"] == ZERO_SHOT, "character"]
+    known = dictionary[dictionary["character"].isin(compositions["character"])]
+    known = known.sort_values(["frequency", "code_point"], ignore_index=True)
+    known = known[(known.index < (settings.characters or len(known))) | known["character"].isin(kept_out)]
+    unseen, checked = components.split_characters(known["character"].tolist(), kept_out, settings)
+    offered = fonts.usable_faces(faces)
+    parts = []
+    for held_out, wanted in ((False, known), (True, known[known["character"].isin(unseen | checked)])):
+        here = offered[offered["held_out"] == held_out]
+        if here.empty or wanted.empty:
+            continue
+        audit = fonts.audit_glyphs(here, wanted, font_folder, font_settings)
+        drawing = render.RenderSettings(size=settings.side)
+        drawn = render.render_glyphs(here, wanted, audit, font_folder, drawing)
+        part = np.where(drawn["character"].isin(unseen), "test", "validation" if held_out else "train")
+        parts.append(drawn.assign(split=part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def train_component_recogniser(
+    glyphs: pd.DataFrame,
+    compositions: pd.DataFrame,
+    names: pd.DataFrame,
+    settings: components.ComponentSettings,
+    training: TrainingSettings,
+    tracker: Tracker,
+    checkpoints: Path,
+) -> components.ComponentRecogniser:
+    """The judge of which component stands in which slot, calibrated on faces held out."""
+    built = Compositions(compositions, names)
+    images = decode_images(glyphs)
+    return components.train_component_recogniser(glyphs, images, built, settings, training, tracker, checkpoints)
+
+
+def check_component_recogniser(
+    model: components.ComponentRecogniser, glyphs: pd.DataFrame, compositions: pd.DataFrame, names: pd.DataFrame
+) -> dict[str, Any]:
+    """How often components are found where they are, and where they are not."""
+    return component_report(model, glyphs, decode_images(glyphs), Compositions(compositions, names))
 
 
 def train_clip(

@@ -8,7 +8,7 @@ from kanji_diffusion.pipelines.filter_glyphs import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Glyphs → recogniser, CLIP model, aesthetic head, scores, selected glyphs, filter report."""
+    """Glyphs → recogniser, component recogniser, CLIP model, aesthetic head, scores, selected glyphs, filter report."""
     return Pipeline(
         [
             Node(
@@ -18,6 +18,40 @@ def create_pipeline() -> Pipeline:
                 name="train_recogniser",
             ),
             Node(nodes.check_recogniser, ["recogniser", "glyphs"], "recogniser_report", name="check_recogniser"),
+            Node(
+                nodes.draw_component_glyphs,
+                [
+                    "font_folder",
+                    "faces",
+                    "structure_characters",
+                    "compositions",
+                    "dictionary",
+                    "params:fonts",
+                    "params:components.model",
+                ],
+                "component_glyphs",
+                name="draw_component_glyphs",
+            ),
+            Node(
+                nodes.train_component_recogniser,
+                [
+                    "component_glyphs",
+                    "compositions",
+                    "component_names",
+                    "params:components.model",
+                    "params:components.training",
+                    "tracker",
+                    "checkpoints",
+                ],
+                "component_recogniser",
+                name="train_component_recogniser",
+            ),
+            Node(
+                nodes.check_component_recogniser,
+                ["component_recogniser", "component_glyphs", "compositions", "component_names"],
+                "component_report",
+                name="check_component_recogniser",
+            ),
             Node(
                 nodes.train_clip,
                 {

@@ -1,0 +1,248 @@
+"""The component recogniser finds components where they are, and not where they are not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kanji_diffusion.diffusion.vae import to_model_range
+from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.evaluation.components import component_report
+from kanji_diffusion.glyphs import dictionary, fonts, render
+from kanji_diffusion.glyphs.compositions import Compositions, composition_table, name_components
+from kanji_diffusion.glyphs.kanjivg import Composition
+from kanji_diffusion.scoring import components, halves
+from kanji_diffusion.scoring.components import (
+    ComponentRecogniser,
+    ComponentSettings,
+    ComponentStore,
+    Vocabulary,
+    components_found,
+    halves_of,
+    join_groups,
+    parts_of,
+    split_characters,
+    train_component_recogniser,
+)
+from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.randomness import SampleRandom
+
+LEFT, RIGHT = "水木言人", "毎寺工主可由"
+PAIRS = {
+    "海": "水毎", "江": "水工", "注": "水主", "河": "水可", "油": "水由",
+    "梅": "木毎", "杠": "木工", "柱": "木主", "柯": "木可", "柚": "木由",
+    "誨": "言毎", "詩": "言寺", "訌": "言工", "註": "言主", "訶": "言可",
+    "侮": "人毎", "侍": "人寺", "住": "人主", "何": "人可",
+}  # fmt: skip
+UNSEEN = "柱訌何"
+WHOLES = "水木言人工主由"
+TRAINING_FACES = {
+    "NotoSansCJK-Regular.ttc": "gothic",
+    "ipaexg.ttf": "gothic",
+    "ipaexm.ttf": "mincho",
+    "NotoSerifCJK-Regular.ttc": "mincho",
+}
+HELD_OUT = {"BIZUDGothic-Regular.ttf": "gothic", "BIZUDMincho-Regular.ttf": "mincho"}
+SETTINGS = ComponentSettings(
+    side=32, channels=(16, 32, 48), depths=(1, 1, 1), fewest=2, fewest_in_slot=4, checked=100, unseen_share=0
+)
+
+
+def pair(left: str, right: str) -> Composition:
+    return Composition(None, None, "⿰", (Composition(left, left), Composition(right, right)))
+
+
+@pytest.fixture(scope="module")
+def built(raw_data) -> Compositions:
+    """Characters of two parts side by side, each the left part of some and the right part of others."""
+    drawn = {
+        character: Composition(character, character, "⿰", pair(*parts).parts) for character, parts in PAIRS.items()
+    } | {character: Composition(character, character) for character in WHOLES}
+    entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
+    return Compositions(composition_table(drawn), name_components(drawn, entries))
+
+
+@pytest.fixture(scope="module")
+def glyphs(raw_data, built) -> pd.DataFrame:
+    rules = [fonts.FaceRule(pattern=pattern, style=style) for pattern, style in TRAINING_FACES.items()]
+    rules += [fonts.FaceRule(pattern=pattern, style=style, held_out=True) for pattern, style in HELD_OUT.items()]
+    settings = fonts.FontSettings(faces=tuple(rules))
+    entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
+    chosen = entries[[character in built for character in entries["character"]]]
+    folder = raw_data / "fonts"
+    faces = fonts.list_faces(folder, settings, chosen)
+    audit = fonts.audit_glyphs(faces, chosen, folder, settings)
+    table = render.render_glyphs(faces, chosen, audit, folder, render.RenderSettings(size=SETTINGS.side))
+    unseen = table["character"].isin(list(UNSEEN))
+    return table.assign(split=np.where(unseen, "test", np.where(table["held_out"], "validation", "train")))
+
+
+@pytest.fixture(scope="module")
+def images(glyphs) -> np.ndarray:
+    return render.decode_images(glyphs)
+
+
+@pytest.fixture(scope="module")
+def judge(glyphs, images, built) -> ComponentRecogniser:
+    training = TrainingSettings(
+        steps=140, batch_size=32, learning_rate=0.005, warmup_steps=10, decay="cosine", ema_decay=0.95, device="cpu"
+    )
+    return train_component_recogniser(glyphs, images, built, SETTINGS, training)
+
+
+def test_it_finds_the_components_of_real_glyphs_and_of_characters_that_it_never_saw(judge, glyphs, images, built):
+    report = component_report(judge, glyphs, images, built)
+    assert report["held_out"]["found"] >= 0.9
+    assert report["never_seen"]["found"] >= 0.7
+    assert report["held_out"]["unknown"] == 0
+
+
+def test_planted_falsehoods_are_found_half_as_often_at_most(judge, glyphs, images, built):
+    report = component_report(judge, glyphs, images, built)
+    assert set(report["false"]) == {"swapped", "replaced", "other", "blurred", "closed"}
+    for name, figures in report["false"].items():
+        assert figures["pictures"] > 0
+        assert figures["found"] <= 0.5 * report["held_out"]["found"], name
+
+
+def test_each_component_must_be_in_its_own_slot(judge, glyphs, images):
+    sea = np.flatnonzero((glyphs["character"] == "海") & glyphs["held_out"])
+    wanted = {"itself": pair("水", "毎"), "swapped": pair("毎", "水"), "other left": pair("木", "毎")}
+    probability = {
+        name: components_found(judge, images[sea], [each] * len(sea))["probability"].min()
+        for name, each in wanted.items()
+    }
+    assert probability["itself"] > 10 * max(probability["swapped"], probability["other left"])
+
+
+def test_what_is_found_is_told(judge, glyphs, images, built):
+    held = np.flatnonzero((glyphs["split"] == "validation") & ~glyphs["character"].isin(list(WHOLES)))
+    wanted = [built.of(character) for character in glyphs["character"].iloc[held]]
+    found = components_found(judge, images[held], wanted)
+    assert list(found.columns) == ["slots", "found", "probability", "seen"]
+    assert (found["slots"] == 2).all()
+    assert found["probability"].between(0, 1).all()
+    told = [built.describe(each) for each in wanted]
+    assert np.mean([seen == want for seen, want in zip(found["seen"], told, strict=True)]) > 0.7
+
+
+def test_a_composition_with_an_unknown_part_is_not_judged(judge, images):
+    found = components_found(judge, images[:1], [pair("水", "龍")])
+    assert found["slots"].tolist() == [0]
+    assert found[["found", "probability"]].isna().all(axis=None)
+
+
+def test_pictures_of_any_size_are_read(judge, glyphs, images, built):
+    held = (glyphs["split"] == "validation").to_numpy()
+    wanted = [built.of(character) for character in glyphs.loc[held, "character"]]
+    large = images[held].repeat(2, axis=1).repeat(2, axis=2)
+    assert components_found(judge, large, wanted)["found"].mean() > 0.8
+    assert components_found(judge, images[:0], []).empty
+
+
+def test_it_is_saved_and_loaded_with_its_vocabulary_and_its_threshold(judge, images, tmp_path):
+    judge.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    loaded = ComponentRecogniser.from_pretrained(tmp_path).eval()
+    assert loaded.vocabulary == judge.vocabulary
+    assert 0 < loaded.config.threshold < 1
+    wanted = [pair("水", "毎")] * 8
+    pd.testing.assert_frame_equal(
+        components_found(loaded, images[:8], wanted), components_found(judge, images[:8], wanted)
+    )
+
+
+def test_a_threshold_lets_the_real_glyphs_pass_that_set_it(judge, glyphs, images, built):
+    held = (glyphs["split"] == "validation").to_numpy(copy=True)
+    held[held] = components.calibrates(glyphs.loc[held, "character"])
+    wanted = [built.of(character) for character in glyphs.loc[held, "character"]]
+    passed = components_found(judge, images[held], wanted)["found"].mean()
+    assert passed >= 1 - SETTINGS.missed - 1 / held.sum()
+
+
+def test_a_part_that_is_not_known_is_asked_for_by_its_parts():
+    vocabulary = Vocabulary(("left", "right", "right/top", "right/bottom"), ("水", "艸", "田"))
+    inner = Composition(None, None, "⿱", (Composition("艹", "艸"), Composition("田", "田")))
+    character = Composition(None, None, "⿰", (Composition("氵", "水"), inner))
+    assert vocabulary.asked(character) == [("left", "水"), ("right/top", "艸"), ("right/bottom", "田")]
+    assert vocabulary.asked(pair("水", "龍")) is None
+    assert vocabulary.labels([character]).tolist() == [[1, 0, 2, 3]]
+    assert [slot for slot, _ in parts_of(character)] == ["left", "right", "right/top", "right/bottom"]
+    assert vocabulary.asked(Composition("龍", "龍")) is None
+
+
+def test_halves_and_their_labels_are_joined_alike(images, glyphs, built):
+    of = [built.of(character) for character in glyphs["character"]]
+    slots, parts = ("left", "right"), tuple(LEFT + RIGHT)
+    vocabulary = Vocabulary(slots, parts)
+    labels = vocabulary.labels(of)
+    rows = torch.arange(len(images))
+    for joined, mirrored in ((1.0, 0.0), (0.0, 1.0)):
+        settings = SETTINGS.model_copy(update={"joined": joined, "mirrored": mirrored, "smudged": 0.0})
+        store = ComponentStore(images, labels, join_groups(glyphs["face_id"], of), slots, settings)
+        batch = store.gather(rows, SampleRandom(0, rows))
+        composed = (labels > 0).all(axis=1)
+        own = torch.as_tensor(labels)
+        kept = batch["labels"][:, 1] == own[:, 0] if mirrored else batch["labels"][:, 0] == own[:, 0]
+        came = batch["labels"][:, 0] == own[:, 1] if mirrored else batch["labels"][:, 1] == own[:, 1]
+        assert kept.numpy()[composed].mean() < 1 or came.numpy()[composed].mean() < 1
+        assert (batch["labels"].numpy()[composed] > 0).all()
+        if not mirrored:
+            assert kept.numpy()[composed].all()
+        else:
+            assert came.numpy()[composed].all()
+    assert [each.tolist() for each in halves_of(("left", "right", "top", "around"))] == [[0, 1, 0, -1], [1, 0, -1, -1]]
+
+
+def test_a_batch_depends_on_its_samples_alone(images, glyphs, built):
+    of = [built.of(character) for character in glyphs["character"]]
+    vocabulary = Vocabulary(("left", "right"), tuple(LEFT + RIGHT))
+    store = ComponentStore(
+        images, vocabulary.labels(of), join_groups(glyphs["face_id"], of), vocabulary.slots, SETTINGS
+    )
+    index = torch.arange(24)
+    whole = store.gather(index, SampleRandom(0, index))
+    part = store.gather(index[8:12], SampleRandom(0, index[8:12]))
+    torch.testing.assert_close(part["pixels"], whole["pixels"][8:12])
+    assert torch.equal(part["labels"], whole["labels"][8:12])
+    assert store.fingerprint() == store.fingerprint()
+    assert torch.equal(store.images, torch.as_tensor(images))
+
+
+def test_a_joined_picture_has_the_ink_of_both_halves(images, glyphs):
+    row = np.flatnonzero(glyphs["character"] == "海")[0]
+    ink = (1 - to_model_range(images[row : row + 1])) / 2
+    line = halves.cut_lines(images[row : row + 1])[:, 0]
+    spans = torch.stack([torch.zeros(1), line], dim=1), torch.stack([line, torch.ones(1)], dim=1)
+    upright = torch.tensor([True])
+    again = halves.join_halves(ink, ink, *spans, line, upright)
+    assert (again - ink).abs().mean() < 0.03
+    swapped = halves.join_halves(ink, ink, *spans[::-1], 1 - line, upright)
+    assert swapped.sum() == pytest.approx(float(ink.sum()), rel=0.1)
+    assert (swapped - ink).abs().mean() > 0.1
+
+
+def test_a_smudge_moves_the_ink(images):
+    ink = (1 - to_model_range(images)) / 2
+    for kind in (0.0, 0.9):
+        little, much = (
+            halves.smudge(ink, torch.full((len(ink),), kind), torch.full((len(ink),), reach)) for reach in (0.0, 0.99)
+        )
+        assert halves.changed_ink(ink, much).mean() > halves.changed_ink(ink, little).mean() > 0.2
+
+
+def test_characters_that_nothing_is_trained_on_are_kept_out():
+    characters = [chr(0x4E00 + number) for number in range(100)]
+    settings = ComponentSettings(unseen_share=0.1, checked=30)
+    unseen, checked = split_characters(characters, ["一", "㐀"], settings)
+    assert "一" in unseen
+    assert len(unseen) == 11
+    assert len(checked) == 30
+    assert not unseen & checked
+
+
+def test_too_few_characters_are_refused(glyphs, images, built):
+    settings = SETTINGS.model_copy(update={"fewest_in_slot": 1000})
+    training = TrainingSettings(steps=1, batch_size=4, learning_rate=0.001, device="cpu")
+    with pytest.raises(KanjiDiffusionError, match=r"fewest_in_slot"):
+        train_component_recogniser(glyphs, images, built, settings, training)
