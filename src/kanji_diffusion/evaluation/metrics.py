@@ -206,8 +206,8 @@ class Judges:
         """Judge samples.
 
         Args:
-            samples: One row for each picture with `character`, `style` and `prompt`, and `caption` if the meaning is told
-                apart from how the character is built.
+            samples: One row for each picture with `character`, `style` and `prompt`, and `caption` if the prompt says
+                more than a meaning.
             images: The pictures, uint8 `[N, H, W]`.
 
         Returns:
