@@ -41,19 +41,26 @@ class SemanticComponents:
     def __init__(
         self, compositions: Compositions, table: pd.DataFrame, dictionary: pd.DataFrame, meanings: Meanings
     ) -> None:
-        told = dictionary[dictionary["meanings"].map(len) > 0].set_index("character")
-        marked = table.dropna(subset="radical").set_index("character")["radical"]
-        marked = marked[marked.index.isin(told.index)]
-        often = Counter(marked)
+        told = {
+            character: list(listed)
+            for character, listed in zip(dictionary["character"], dictionary["meanings"], strict=True)
+            if len(listed)
+        }
+        marked = {
+            character: radical
+            for character, radical in zip(table["character"], table["radical"], strict=True)
+            if isinstance(radical, str) and character in told
+        }
+        often = Counter(marked.values())
         self.components = [each for each, times in often.most_common() if times >= _FEWEST_CHARACTERS]
         rows = {component: row for row, component in enumerate(self.components)}
-        marked = marked[marked.isin(rows)]
-        texts = [list(told.at[character, "meanings"])[:MEANINGS] for character in marked.index]
-        self._characters = {character: number for number, character in enumerate(marked.index)}
-        self._variants = _variants(told["variants"])
+        marked = {character: radical for character, radical in marked.items() if radical in rows}
+        texts = [told[character][:MEANINGS] for character in marked]
+        self._characters = {character: number for number, character in enumerate(marked)}
+        self._variants = _variants(dict(zip(dictionary["character"], dictionary["variants"], strict=True)))
         self._owner = np.repeat(np.arange(len(texts)), [len(each) for each in texts])
         self._vectors = meanings.vectors([text for each in texts for text in each])
-        self._label = np.array([rows[component] for component in marked])
+        self._label = np.array([rows[radical] for radical in marked.values()])
         self._own = _Grouped([component_meanings(compositions, component) for component in self.components], meanings)
         self._log_frequency = np.log(np.bincount(self._label, minlength=len(rows)))
         self._design = np.c_[self._vectors, np.full(len(self._vectors), _BIAS, np.float32)].astype(np.float64)

@@ -17,6 +17,8 @@ MOST_STROKES = 14
 # An enclosure is read only around what it is known to surround.
 _FEWEST_ENCLOSED = 3
 _ENCLOSURES = "⿴⿵⿶⿷⿸⿹⿺"
+# Whatever can stand in a kanji can stand inside an enclosure, which is rare itself.
+_INSIDE = -1.5
 # Parts that count as seen before any character is looked at, shared out by how common each slot is.
 _PRIOR = 2.0
 
@@ -59,7 +61,8 @@ class SeenLayouts:
         """Logarithm of how usual a component is in a slot, of all the slots that it could stand in."""
         share = self._slots[layout, place] / self._slots.total()
         seen = self._seen[component, layout, place] + _PRIOR * share
-        return math.log(seen / (self._uses[component] + _PRIOR))
+        fit = math.log(seen / (self._uses[component] + _PRIOR))
+        return max(fit, _INSIDE) if layout in _ENCLOSURES and place else fit
 
     def arrangements(self, parts: Sequence[str], *, new: bool = True) -> list[tuple[float, Composition]]:
         """The layouts that suit these components, in any order of them, the best first.

@@ -178,7 +178,9 @@ class Planner:
             if json.loads((source / _SETTINGS).read_text(encoding="utf-8")).get("format") != _FORMAT:
                 raise ValueError("another version of this project wrote it")
             tables = [pd.read_parquet(source / f"{name}.parquet") for name in _TABLES]
-            return cls(*tables, Meanings.load(source, _told(*tables[:3])))
+            compositions, names, dictionary, words = tables
+            meanings = Meanings.load(source, _told(compositions, names, dictionary))
+            return cls(compositions, names, dictionary, words, meanings)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise KanjiDiffusionError(
@@ -309,7 +311,7 @@ class Planner:
 
     @cached_property
     def _existing(self) -> dict[object, str]:
-        known = {}
+        known: dict[object, str] = {}
         for character in reversed(self.compositions.characters()):
             composition = self.compositions.of(character)
             if composition.layout:
