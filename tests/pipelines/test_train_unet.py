@@ -10,7 +10,6 @@ from tests.training.conftest import Points, Recorder, run_name
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
-from kanji_diffusion.diffusion.pooling import whitened_pooling
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet
@@ -23,6 +22,9 @@ from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.randomness import SampleRandom
 
 
+TEXT = TextEncoderSettings(max_length=16)
+
+
 @pytest.fixture(scope="module")
 def captions() -> pd.DataFrame:
     rows = [
@@ -31,7 +33,8 @@ def captions() -> pd.DataFrame:
         ("水", "gothic", "long", "water (gothic kanji)"),
         ("火", "brush", "long", "fire (brush kanji)"),
     ]
-    return pd.DataFrame(rows, columns=["character", "style", "form", "text"])
+    table = pd.DataFrame(rows, columns=["character", "style", "form", "text"])
+    return table.assign(position=(table["form"] == "short").astype(int), share=[0.25, 0.75, 1.0, 1.0])
 
 
 @pytest.fixture
@@ -43,6 +46,8 @@ def glyphs() -> pd.DataFrame:
             "character": ["火", "水", "水"],
             "style": ["brush", "gothic", "brush"],
             "view": [0, 0, 1],
+            "face_id": ["kouzan", "noto", "kouzan"],
+            "split": "train",
             "image": encode_images(pictures),
         }
     )
@@ -54,15 +59,36 @@ def vae() -> AutoencoderKL:
     return autoencoder(VAESettings(channels=(8, 16), groups=8), 16).eval()
 
 
-def test_every_glyph_is_trained_with_the_states_of_its_own_captions(captions, glyphs):
+def stage_of(resolution, **settings):
+    training = {"steps": 1, "batch_size": 1, "learning_rate": 1}
+    return nodes.StageSettings.model_validate({"resolution": resolution, "training": training} | settings)
+
+
+@pytest.fixture
+def encode(vae, captions, glyphs):
+    """Encodes what a stage is trained on; a character drawn for its structure, in one face, goes with it."""
+    structure = glyphs[1:2].assign(glyph_id="s", character="沓", split="structure").reset_index(drop=True)
+    told = pd.DataFrame(
+        {"character": ["沓"], "style": "gothic", "form": "parts", "text": "top water, bottom day (gothic kanji)"}
+    ).assign(position=0, share=1.0)
+
+    def encode(stage, selected=None, gate=None, structure=structure):
+        gate = {"vae": gate or tensors_fingerprint(vae.state_dict())}
+        selected = glyphs[["glyph_id"]] if selected is None else selected
+        return nodes.encode_latents(
+            vae, gate, glyphs, selected, structure, captions, told, stage, StyleRepeats({"brush": 2, "structure": 3})
+        )
+
+    encode.captions = pd.concat([captions, told], ignore_index=True)
+    encode.structure_captions = told
+    return encode
+
+
+def test_every_glyph_is_trained_with_the_states_of_its_own_captions(captions, glyphs, encode):
     settings = TextEncoderSettings(max_length=16)
-    states = nodes.encode_captions(captions, settings)["states"]
-    store = LatentStore(
-        {"mean": np.zeros((3, 1, 1, 1), np.float32), "std": np.zeros((3, 1, 1, 1), np.float32)},
-        states,
-        nodes.state_rows(glyphs, captions),
-        0.5,
-    )
+    states = nodes.encode_captions(captions, encode.structure_captions, settings)["states"]
+    latents = encode(stage_of(8, reads="styles"))
+    store = LatentStore(latents, states, latents["captions"], 0.5, shares=latents["shares"])
     index = torch.arange(300) % 3
     read = store.gather(index, SampleRandom(0, torch.arange(300)))["states"]
     encoder = load_text_encoder(settings)
@@ -80,43 +106,52 @@ def test_prompts_of_a_sheet_are_captions_of_what_they_show(captions):
         assert captions.loc[row, "form"] == "long"
 
 
-def test_latents_of_a_stage_are_of_its_resolution_and_of_the_selected_glyphs(vae, glyphs):
-    gate = {"vae": tensors_fingerprint(vae.state_dict())}
-    stage = nodes.StageSettings.model_validate(
-        {"resolution": 8, "training": {"steps": 1, "batch_size": 1, "learning_rate": 1}}
-    )
+def test_latents_of_a_stage_are_of_its_resolution_and_of_the_selected_glyphs(encode):
     selected = pd.DataFrame({"glyph_id": ["a", "c"]})
-    latents = nodes.encode_latents(vae, gate, glyphs, selected, stage)
+    latents = encode(stage_of(8, reads="styles"), selected)
     assert latents["mean"].shape == latents["std"].shape == (2, 4, 4, 4)
-    first = nodes.encode_latents(vae, gate, glyphs, selected, stage.model_copy(update={"views": 1}))
+    assert latents["repeats"].tolist() == [2, 2]
+    first = encode(stage_of(8, reads="styles", views=1), selected)
     np.testing.assert_allclose(first["mean"], latents["mean"][:1], atol=1e-5)
-    with pytest.raises(KanjiDiffusionError, match=r"reads the first 1 of the views .* of which there is none"):
-        nodes.encode_latents(vae, gate, glyphs, selected[1:], stage.model_copy(update={"views": 1}))
-    with pytest.raises(KanjiDiffusionError, match="reads the selected glyphs, of which there is none"):
-        nodes.encode_latents(vae, gate, glyphs, selected[:0], stage)
+    with pytest.raises(KanjiDiffusionError, match=r"reads the glyphs of `reads: styles`, their first 1 views"):
+        encode(stage_of(8, reads="styles", views=1), selected[1:])
+    with pytest.raises(KanjiDiffusionError, match="reads the glyphs of `reads: styles`, of which there is none"):
+        encode(stage_of(8, reads="styles"), selected[:0])
+
+
+def test_a_stage_reads_styles_or_structure_or_all(encode):
+    rows = {reads: encode(stage_of(8, reads=reads)) for reads in ("styles", "structure", "all")}
+    told = encode.captions["text"].tolist()
+    texts = {
+        reads: [[told[row - 1] for row in rows if row > 0] for rows in latents["captions"]]
+        for reads, latents in rows.items()
+    }
+    built = ["top water, bottom day (gothic kanji)"]
+    assert texts["structure"] == [["water (gothic kanji)"], built]
+    assert len(texts["styles"]) == 3 and built not in texts["styles"]
+    assert texts["all"] == [*texts["styles"], built]
+    assert rows["all"]["repeats"].tolist() == [2, 1, 2, 3]
+    np.testing.assert_allclose(rows["all"]["shares"].sum(axis=1), 1)
+    assert rows["all"]["shares"][2].tolist() == [0.25, 0.75]
 
 
 @pytest.mark.parametrize(("resolution", "gate"), [(9, None), (32, None), (16, "another")])
-def test_impossible_stages_and_unchecked_autoencoders_are_refused(vae, glyphs, resolution, gate):
-    gate = {"vae": gate or tensors_fingerprint(vae.state_dict())}
-    stage = nodes.StageSettings.model_validate(
-        {"resolution": resolution, "training": {"steps": 1, "batch_size": 1, "learning_rate": 1}}
-    )
+def test_impossible_stages_and_unchecked_autoencoders_are_refused(encode, resolution, gate):
     with pytest.raises(KanjiDiffusionError, match=r"has not passed its gate|must be a multiple of 2"):
-        nodes.encode_latents(vae, gate, glyphs, glyphs[["glyph_id"]], stage)
+        encode(stage_of(resolution), gate=gate)
 
 
 def test_a_first_stage_starts_from_an_earlier_version_with_new_characters(vae, captions, tmp_path):
     settings = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)
-    text = TextEncoderSettings(max_length=16)
-    known = nodes.encode_captions(captions[captions["character"] == "水"], text)
-    first = nodes.initialise_unet(vae, known, settings, ScheduleSettings(), tmp_path)
+    text = TEXT
+    known = nodes.encode_captions(captions[captions["character"] == "水"], captions.head(0), text)
+    first = nodes.initialise_unet(vae, known, TEXT, settings, ScheduleSettings(), tmp_path)
     first.save_pretrained(tmp_path / "small" / "unet" / "2026" / "unet")
-    new = nodes.encode_captions(captions, text)
+    new = nodes.encode_captions(captions, captions.head(0), text)
     warm = settings.model_copy(update={"start": "small.unet:2026", "seed": 1})
-    second = nodes.initialise_unet(vae, new, warm, ScheduleSettings(), tmp_path)
+    second = nodes.initialise_unet(vae, new, TEXT, warm, ScheduleSettings(), tmp_path)
     assert tensors_fingerprint(second.state_dict()) == tensors_fingerprint(first.state_dict())
-    cold = nodes.initialise_unet(vae, new, settings.model_copy(update={"seed": 1}), ScheduleSettings(), tmp_path)
+    cold = nodes.initialise_unet(vae, new, TEXT, settings.model_copy(update={"seed": 1}), ScheduleSettings(), tmp_path)
     assert tensors_fingerprint(cold.state_dict()) != tensors_fingerprint(first.state_dict())
 
 
@@ -136,7 +171,7 @@ SMALL = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16
 
 @pytest.fixture(scope="module")
 def caption_states(captions) -> dict[str, np.ndarray]:
-    return nodes.encode_captions(captions, TextEncoderSettings(max_length=16))
+    return nodes.encode_captions(captions, captions.head(0), TextEncoderSettings(max_length=16))
 
 
 @pytest.fixture
@@ -144,10 +179,9 @@ def run_of(vae, caption_states, tmp_path):
     """The name of the run that a first stage with these settings is."""
 
     def find(settings: UNetSettings) -> str:
-        start = nodes.initialise_unet(vae, caption_states, settings, ScheduleSettings(), tmp_path)
+        start = nodes.initialise_unet(vae, caption_states, TEXT, settings, ScheduleSettings(), tmp_path)
         unet = continue_unet(start, 8, grow=False)
-        with whitened_pooling(unet, caption_states):
-            return run_name(unet, Points(), TrainingSettings(steps=1, batch_size=1, learning_rate=1, device="cpu"))
+        return run_name(unet, Points(), TrainingSettings(steps=1, batch_size=1, learning_rate=1, device="cpu"))
 
     return find
 
@@ -158,7 +192,7 @@ def test_every_setting_of_the_unet_makes_another_run(run_of, field):
 
 
 def test_of_a_warm_start_the_weights_count_and_not_where_they_lie(run_of, vae, caption_states, tmp_path):
-    unet = nodes.initialise_unet(vae, caption_states, SMALL, ScheduleSettings(), tmp_path)
+    unet = nodes.initialise_unet(vae, caption_states, TEXT, SMALL, ScheduleSettings(), tmp_path)
     for place in ("here", "there"):
         unet.save_pretrained(tmp_path / place)
         assert run_of(SMALL.model_copy(update={"start": str(tmp_path / place), "seed": 1})) == run_of(SMALL)
@@ -169,14 +203,14 @@ def test_of_a_warm_start_the_weights_count_and_not_where_they_lie(run_of, vae, c
 
 
 @pytest.fixture
-def train(vae, captions, caption_states, glyphs, tmp_path):
+def train(vae, captions, caption_states, encode, tmp_path):
     """Trains a stage of four steps; the UNet and the steps that were trained."""
     stage = nodes.StageSettings(
         resolution=16,
+        reads="styles",
         training=TrainingSettings(steps=4, batch_size=2, learning_rate=0.01, report_every=1, device="cpu"),
     )
-    gate = {"vae": tensors_fingerprint(vae.state_dict())}
-    latents = nodes.encode_latents(vae, gate, glyphs, glyphs[["glyph_id"]], stage)
+    latents = encode(stage)
 
     def run(settings: UNetSettings):
         tracker = Recorder()
@@ -184,20 +218,17 @@ def train(vae, captions, caption_states, glyphs, tmp_path):
             latents=latents,
             caption_states=caption_states,
             captions=captions,
-            glyphs=glyphs,
-            selected=glyphs[["glyph_id"]],
-            start=nodes.initialise_unet(vae, caption_states, settings, ScheduleSettings(), tmp_path),
+            start=nodes.initialise_unet(vae, caption_states, TEXT, settings, ScheduleSettings(), tmp_path),
             vae=vae,
             stage=stage,
             schedule=ScheduleSettings(),
             loss=DiffusionLossSettings(),
             dropout=CaptionDropoutSettings(),
-            repeats=StyleRepeats({}),
             cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=tmp_path / "checkpoints",
         )
-        return unet, list(tracker.told.get("unet_16/loss", ()))
+        return unet, list(tracker.told.get("unet_16_styles/loss", ()))
 
     return run
 
@@ -206,16 +237,16 @@ def test_a_stage_with_another_number_of_heads_is_trained_from_its_first_step(tra
     caplog.set_level("INFO", "kanji_diffusion")
     first, steps = train(SMALL)
     assert steps == [1, 2, 3, 4]
-    assert "unet_16 starts from step 0" not in caplog.text
+    assert "unet_16_styles starts from step 0" not in caplog.text
     # The same tensors to start from: nothing but the number of heads tells the two apart.
     other, steps = train(SMALL.model_copy(update={"heads": 8}))
     assert steps == [1, 2, 3, 4]
-    assert "unet_16 starts from step 0" in caplog.text
+    assert "unet_16_styles starts from step 0" in caplog.text
     assert other.config.attention_head_dim == 8
     assert tensors_fingerprint(other.state_dict()) != tensors_fingerprint(first.state_dict())
     for settings, trained in ((SMALL, first), (SMALL.model_copy(update={"heads": 8}), other)):
         caplog.clear()
         again, steps = train(settings)
         assert steps == []
-        assert "unet_16 is finished" in caplog.text and "it is not trained again" in caplog.text
+        assert "unet_16_styles is finished" in caplog.text and "it is not trained again" in caplog.text
         assert tensors_fingerprint(again.state_dict()) == tensors_fingerprint(trained.state_dict())

@@ -23,9 +23,8 @@ from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
-from kanji_diffusion.diffusion.pooling import whitening
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
-from kanji_diffusion.diffusion.text import TextEncoderSettings
+from kanji_diffusion.diffusion.text import TextEncoderSettings, new_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.errors import TrainingInterrupted
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
@@ -101,15 +100,15 @@ def write_inputs(raw: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     split.split_glyphs(glyphs, characters, split.SplitSettings()).to_parquet(folder / "glyphs.parquet")
     texts.to_parquet(folder / "captions.parquet")
-    states = unet_nodes.encode_captions(texts, TextEncoderSettings(max_length=12))["states"]
-    np.save(folder / "states.npy", states)
 
 
 def train_all(inputs: Path, folder: Path, steps: int) -> None:
     """Train what `kedro run --pipelines=train_vae,train_unet` trains, by the same nodes, each model for `steps`."""
     glyphs, texts = pd.read_parquet(inputs / "glyphs.parquet"), pd.read_parquet(inputs / "captions.parquet")
-    states = np.load(inputs / "states.npy", mmap_mode="r")
-    states = {"states": states, **whitening(states)}
+    text_settings = TextEncoderSettings(source="trained", max_length=12, width=32, layers=1)
+    nothing, unbuilt = glyphs.head(0), texts.head(0)
+    text_encoder = new_text_encoder(text_settings, texts["text"], [])
+    tokens = unet_nodes.tokenise_captions(texts, unbuilt, text_encoder)
     training = vae_nodes.TrainingSettings.model_validate(_TRAINING | {"steps": steps})
     tracker, checkpoints = LogFile(folder / "log.jsonl"), folder / "checkpoints"
     vae = vae_nodes.train_vae(
@@ -128,7 +127,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
     gate = {"vae": tensors_fingerprint(vae.state_dict())}
     schedule = ScheduleSettings()
     architecture = UNetSettings(channels=(16, 32), cross_attention=(False, True), groups=8, heads=2)
-    unet = unet_nodes.initialise_unet(vae, states, architecture, schedule, folder)
+    unet = unet_nodes.initialise_unet(vae, tokens, text_settings, architecture, schedule, folder)
     for resolution in (16, 32):
         stage = unet_nodes.StageSettings(
             resolution=resolution,
@@ -139,23 +138,22 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
             live_prompts=2,
             sampling=unet_nodes.SamplingSettings(steps=2),
         )
-        latents = unet_nodes.encode_latents(vae, gate, glyphs, glyphs, stage)
-        unet = unet_nodes.train_stage(
+        repeats = StyleRepeats({"brush": 2})
+        latents = unet_nodes.encode_latents(vae, gate, glyphs, glyphs, nothing, texts, unbuilt, stage, repeats)
+        unet, text_encoder = unet_nodes.train_stage(
             latents=latents,
-            caption_states=states,
+            caption_states=tokens,
             captions=texts,
-            glyphs=glyphs,
-            selected=glyphs,
             start=unet,
             vae=vae,
             stage=stage,
             schedule=schedule,
             loss=DiffusionLossSettings(),
             dropout=CaptionDropoutSettings(),
-            repeats=StyleRepeats({"brush": 2}),
             cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=checkpoints,
+            text_encoder=text_encoder,
         )
 
 
