@@ -99,7 +99,7 @@ def test_it_finds_the_components_of_real_glyphs_and_of_characters_that_it_never_
 
 def test_planted_falsehoods_are_found_half_as_often_at_most(judge, glyphs, images, built):
     report = component_report(judge, glyphs, images, built)
-    assert set(report["false"]) == {"swapped", "replaced", "other", "blurred", "closed"}
+    assert set(report["false"]) == {"swapped", "replaced", "other", "blurred", "closed", "merged"}
     for name, figures in report["false"].items():
         assert figures["pictures"] > 0
         assert figures["found"] <= 0.5 * report["held_out"]["found"], name
