@@ -15,7 +15,7 @@ from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 from kanji_diffusion.scoring.recogniser import recogniser
 
-ENVIRONMENTS = ["base", "test", "jouyou", "gpu", "cluster"]
+ENVIRONMENTS = ["base", "test", "grades", "parts", "gpu", "gpu_parts", "cluster"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
 VARIANTS = [
     *(generate.create_pipeline(source=source) for source in ("named", "released")),
@@ -35,20 +35,26 @@ def configuration(request):
         merge_strategy={"parameters": "soft"},
     )
     parameters = loader["parameters"]
+    shares = parameters["captions"]["shares"]
+    composed = bool(shares["composed"] or shares["parts"])
     stages = [name for name, stage in parameters["stages"].items() if stage is not None]
     pipelines = {
-        "render_glyphs": render_glyphs.create_pipeline(),
-        "filter_glyphs": filter_glyphs.create_pipeline(),
+        "render_glyphs": render_glyphs.create_pipeline(composed=composed),
+        "filter_glyphs": filter_glyphs.create_pipeline(composed=composed),
         "train_vae": train_vae.create_pipeline(),
-        "train_unet": train_unet.create_pipeline(stages, trains_text=parameters["text_encoder"]["source"] == TRAINED),
+        "train_unet": train_unet.create_pipeline(
+            stages, trains_text=parameters["text_encoder"]["source"] == TRAINED, composed=composed
+        ),
         "evaluate": evaluate.create_pipeline(),
         "generate": generate.create_pipeline(),
     }
     return parameters, loader["catalog"], pipelines, stages
 
 
-def everything(pipelines):
-    return [*pipelines.values(), *VARIANTS]
+def everything(pipelines, stages=()):
+    """What is configured, and what it becomes with a text encoder that is trained along and captions of compositions."""
+    others = [render_glyphs.create_pipeline(), filter_glyphs.create_pipeline(), train_unet.create_pipeline(stages)]
+    return [*pipelines.values(), *VARIANTS, *others]
 
 
 def lookup(parameters, name):
@@ -76,7 +82,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     _, catalog, pipelines, stages = configuration
     patterns = {name: entry for name, entry in catalog.items() if not name.startswith("_")}
     expanded = {name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]}
-    used = {name for pipeline in everything(pipelines) for name in pipeline.datasets()}
+    used = {name for pipeline in everything(pipelines, stages) for name in pipeline.datasets()}
     names = {name for name in used if not name.startswith("params:") and name != "parameters"}
     assert names - set(expanded) == {"asked", "initial_unet", "model_name", "other_model"}
     assert set(expanded) <= names

@@ -98,6 +98,13 @@ def trains_text_encoder() -> bool:
     return isinstance(text, Mapping) and text.get("source") == TRAINED
 
 
+def tells_compositions() -> bool:
+    """Whether captions tell how characters are built."""
+    captions = configured_parameters().get("captions")
+    shares = captions.get("shares") if isinstance(captions, Mapping) else None
+    return not isinstance(shares, Mapping) or any(shares.get(form) != 0 for form in ("composed", "parts"))
+
+
 def _current_loader() -> AbstractConfigLoader:
     return _context.config_loader if _context is not None else _config_loader(os.getenv("KEDRO_ENV"))
 

@@ -8,6 +8,7 @@ from kanji_diffusion.hooks import (
     configured_parameters,
     configured_stages,
     has_trained_model,
+    tells_compositions,
     trains_text_encoder,
 )
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
@@ -15,11 +16,14 @@ from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_
 
 def register_pipelines() -> dict[str, Pipeline]:
     """All pipelines; `kedro run` is the sum of those that make a model and judge it."""
+    composed = tells_compositions()
     making = {
-        "render_glyphs": render_glyphs.create_pipeline(),
-        "filter_glyphs": filter_glyphs.create_pipeline(),
+        "render_glyphs": render_glyphs.create_pipeline(composed=composed),
+        "filter_glyphs": filter_glyphs.create_pipeline(composed=composed),
         "train_vae": train_vae.create_pipeline(),
-        "train_unet": train_unet.create_pipeline(configured_stages(), trains_text=trains_text_encoder()),
+        "train_unet": train_unet.create_pipeline(
+            configured_stages(), trains_text=trains_text_encoder(), composed=composed
+        ),
         "evaluate": evaluate.create_pipeline(),
     }
     return making | {

@@ -7,10 +7,15 @@ from kedro.pipeline import Node, Pipeline
 from kanji_diffusion.pipelines.filter_glyphs import nodes
 
 
-def create_pipeline() -> Pipeline:
-    """Glyphs → recogniser, component recogniser, CLIP model, aesthetic head, scores, selected glyphs, filter report."""
+def create_pipeline(*, composed: bool = True) -> Pipeline:
+    """Glyphs → recogniser, component recogniser, CLIP model, aesthetic head, scores, selected glyphs, filter report.
+
+    Args:
+        composed: Whether captions tell how characters are built, which the component recogniser judges.
+    """
     return Pipeline(
         [
+            *(_component_nodes() if composed else []),
             Node(
                 nodes.train_recogniser,
                 ["glyphs", "params:recogniser.model", "params:recogniser.training", "tracker", "checkpoints"],
@@ -18,40 +23,6 @@ def create_pipeline() -> Pipeline:
                 name="train_recogniser",
             ),
             Node(nodes.check_recogniser, ["recogniser", "glyphs"], "recogniser_report", name="check_recogniser"),
-            Node(
-                nodes.draw_component_glyphs,
-                [
-                    "font_folder",
-                    "faces",
-                    "structure_characters",
-                    "compositions",
-                    "dictionary",
-                    "params:fonts",
-                    "params:components.model",
-                ],
-                "component_glyphs",
-                name="draw_component_glyphs",
-            ),
-            Node(
-                nodes.train_component_recogniser,
-                [
-                    "component_glyphs",
-                    "compositions",
-                    "component_names",
-                    "params:components.model",
-                    "params:components.training",
-                    "tracker",
-                    "checkpoints",
-                ],
-                "component_recogniser",
-                name="train_component_recogniser",
-            ),
-            Node(
-                nodes.check_component_recogniser,
-                ["component_recogniser", "component_glyphs", "compositions", "component_names"],
-                "component_report",
-                name="check_component_recogniser",
-            ),
             Node(
                 nodes.train_clip,
                 {
@@ -88,3 +59,42 @@ def create_pipeline() -> Pipeline:
         ],
         tags="filter_glyphs",
     )
+
+
+def _component_nodes() -> list[Node]:
+    return [
+        Node(
+            nodes.draw_component_glyphs,
+            [
+                "font_folder",
+                "faces",
+                "structure_characters",
+                "compositions",
+                "dictionary",
+                "params:fonts",
+                "params:components.model",
+            ],
+            "component_glyphs",
+            name="draw_component_glyphs",
+        ),
+        Node(
+            nodes.train_component_recogniser,
+            [
+                "component_glyphs",
+                "compositions",
+                "component_names",
+                "params:components.model",
+                "params:components.training",
+                "tracker",
+                "checkpoints",
+            ],
+            "component_recogniser",
+            name="train_component_recogniser",
+        ),
+        Node(
+            nodes.check_component_recogniser,
+            ["component_recogniser", "component_glyphs", "compositions", "component_names"],
+            "component_report",
+            name="check_component_recogniser",
+        ),
+    ]

@@ -7,8 +7,18 @@ from kedro.pipeline import Node, Pipeline
 from kanji_diffusion.pipelines.render_glyphs import nodes
 
 
-def create_pipeline() -> Pipeline:
-    """Fonts, dictionary and stroke data → characters, compositions, faces, audit, glyphs, captions."""
+def create_pipeline(*, composed: bool = True) -> Pipeline:
+    """Fonts, dictionary and stroke data → characters, compositions, faces, audit, glyphs, captions, planner.
+
+    Args:
+        composed: Whether captions tell how characters are built, which a planner then proposes for prompts.
+    """
+    planner = Node(
+        nodes.make_planner,
+        ["compositions", "component_names", "dictionary", "edict", "characters"],
+        "planner",
+        name="make_planner",
+    )
     return Pipeline(
         [
             Node(nodes.read_dictionary, "kanjidic2", "dictionary", name="read_dictionary"),
@@ -83,12 +93,7 @@ def create_pipeline() -> Pipeline:
                 ["captions", "structure_captions"],
                 name="write_captions",
             ),
-            Node(
-                nodes.make_planner,
-                ["compositions", "component_names", "dictionary", "edict", "characters"],
-                "planner",
-                name="make_planner",
-            ),
+            *([planner] if composed else []),
         ],
         tags="render_glyphs",
     )

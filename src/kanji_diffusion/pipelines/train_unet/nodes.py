@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import TextToKanji, assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
+from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling, whitening
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import (
@@ -100,9 +102,9 @@ def start_text_encoder(
 def encode_captions(
     captions: pd.DataFrame, structure_captions: pd.DataFrame, text_encoder: TextEncoderSettings
 ) -> dict[str, np.ndarray]:
-    """What a frozen encoder makes of every caption: `states` `[M + 1, L, D]`, those of the empty one first."""
-    texts = _texts(captions, structure_captions)
-    return {"states": load_text_encoder(text_encoder).states(texts).numpy()}
+    """A frozen encoder's `states` of every caption `[M + 1, L, D]`, the empty one first, and what whitens them."""
+    states = load_text_encoder(text_encoder).states(_texts(captions, structure_captions)).numpy()
+    return {"states": states, **whitening(states)}
 
 
 def tokenise_captions(
@@ -130,7 +132,11 @@ def initialise_unet(
     size = vae.config.sample_size // vaes.factor(vae)
     width = text_encoder.width if text_encoder.source == TRAINED else caption_states["states"].shape[-1]
     unet = text_unet(settings, vae.config.latent_channels, size, width)
-    return earlier_unet(settings.start, models, unet) if settings.start else unet
+    if settings.start:
+        return earlier_unet(settings.start, models, unet)
+    if "states" in caption_states:
+        start_whitened(unet, caption_states)
+    return unet
 
 
 def encode_latents(
@@ -217,17 +223,18 @@ def train_stage(
     store = LatentStore(
         {name: latents[name] for name in ("mean", "std")}, read, captioned, dropout.rate, repeats, shares
     )
-    train(
-        module,
-        DiffusionLoss(schedule, loss, stage.emphasis),
-        store,
-        stage.training,
-        name=f"unet_{stage.resolution}" + ("" if stage.reads == "all" else f"_{stage.reads}"),
-        cluster=cluster,
-        checkpoints=checkpoints,
-        tracker=tracker,
-        sheet=draw,
-    )
+    with nullcontext() if text_encoder else whitened_pooling(unet, caption_states):
+        train(
+            module,
+            DiffusionLoss(schedule, loss, stage.emphasis),
+            store,
+            stage.training,
+            name=f"unet_{stage.resolution}" + ("" if stage.reads == "all" else f"_{stage.reads}"),
+            cluster=cluster,
+            checkpoints=checkpoints,
+            tracker=tracker,
+            sheet=draw,
+        )
     return [unet, text_encoder] if text_encoder else unet
 
 
@@ -257,9 +264,9 @@ def assemble_model(
     text_encoder: TextEncoderSettings | TextEncoder,
     schedule: ScheduleSettings,
     sampling: SamplingSettings,
-    planner: Planner,
+    planner: Planner | None = None,
 ) -> TextToKanji:
-    """The finished model: a plain diffusers pipeline, and the planner of its prompts."""
+    """The finished model: a plain diffusers pipeline, and its planner if captions told how characters are built."""
     text = text_encoder if isinstance(text_encoder, TextEncoder) else load_text_encoder(text_encoder)
     return TextToKanji(assemble(vae, unet, text, schedule, sampling.sampler), planner)
 

@@ -9,12 +9,13 @@ from kedro.pipeline import Node, Pipeline
 from kanji_diffusion.pipelines.train_unet import nodes
 
 
-def create_pipeline(stages: Sequence[str], *, trains_text: bool = True) -> Pipeline:
+def create_pipeline(stages: Sequence[str], *, trains_text: bool = True, composed: bool = True) -> Pipeline:
     """Captions and latents → a UNet for each of `stages`, in order → the finished model.
 
     Args:
         stages: Names of the stages.
         trains_text: Whether the text encoder is trained along with the UNet; each stage then has one of its own.
+        composed: Whether captions tell how characters are built, so that a planner goes with the model.
     """
     texts = ["initial_text_encoder", *(f"{stage}.text_encoder" for stage in stages)] if trains_text else []
     starts = ["initial_unet", *(f"{stage}.unet" for stage in stages)]
@@ -28,7 +29,7 @@ def create_pipeline(stages: Sequence[str], *, trains_text: bool = True) -> Pipel
             texts[-1] if texts else "params:text_encoder",
             "params:schedule",
             "params:sampling",
-            "planner",
+            *(["planner"] if composed else []),
         ],
         "text_to_kanji",
         name="assemble_model",
