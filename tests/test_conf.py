@@ -52,7 +52,7 @@ def configuration(request):
 
 
 def everything(pipelines, stages=()):
-    """What is configured, and what it becomes with a text encoder that is trained along and captions of compositions."""
+    """What is configured, and what it becomes with captions of compositions and a text encoder that is trained along."""
     others = [render_glyphs.create_pipeline(), filter_glyphs.create_pipeline(), train_unet.create_pipeline(stages)]
     return [*pipelines.values(), *VARIANTS, *others]
 
@@ -125,6 +125,7 @@ def test_artifacts_of_environments_do_not_mix(configuration):
 
 def test_every_model_can_be_built(configuration):
     parameters, _, pipelines, stages = configuration
+    pipelines = pipelines | {"filter_glyphs": filter_glyphs.create_pipeline()}
     valid = ParameterValidator(pipelines).validate_raw_params(parameters)
     with torch.device("meta"):
         size = valid["render"].size

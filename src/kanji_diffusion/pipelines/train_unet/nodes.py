@@ -261,13 +261,14 @@ def sample_stage(
 def assemble_model(
     unet: UNet2DConditionModel,
     vae: AutoencoderKL,
-    text_encoder: TextEncoderSettings | TextEncoder,
+    settings: TextEncoderSettings,
     schedule: ScheduleSettings,
     sampling: SamplingSettings,
+    text_encoder: TextEncoder | None = None,
     planner: Planner | None = None,
 ) -> TextToKanji:
     """The finished model: a plain diffusers pipeline, and its planner if captions told how characters are built."""
-    text = text_encoder if isinstance(text_encoder, TextEncoder) else load_text_encoder(text_encoder)
+    text = text_encoder or load_text_encoder(settings)
     return TextToKanji(assemble(vae, unet, text, schedule, sampling.sampler), planner)
 
 

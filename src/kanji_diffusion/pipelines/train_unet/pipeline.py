@@ -23,14 +23,15 @@ def create_pipeline(stages: Sequence[str], *, trains_text: bool = True, composed
     trained = [_stage(stage, starts[number], texts[number] if texts else None) for number, stage in enumerate(stages)]
     finished = Node(
         nodes.assemble_model,
-        [
-            starts[-1],
-            "vae",
-            texts[-1] if texts else "params:text_encoder",
-            "params:schedule",
-            "params:sampling",
-            *(["planner"] if composed else []),
-        ],
+        {
+            "unet": starts[-1],
+            "vae": "vae",
+            "settings": "params:text_encoder",
+            "schedule": "params:schedule",
+            "sampling": "params:sampling",
+        }
+        | ({"text_encoder": texts[-1]} if texts else {})
+        | ({"planner": "planner"} if composed else {}),
         "text_to_kanji",
         name="assemble_model",
     )
