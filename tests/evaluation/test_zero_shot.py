@@ -123,7 +123,7 @@ def test_real_glyphs_score_as_real_glyphs_and_above_the_floor(judge, images):
     "spoil",
     [
         lambda images: np.roll(images, 2, axis=0),
-        lambda images: ndimage.gaussian_filter(images, (0, 3, 3)),
+        lambda images: ndimage.gaussian_filter(images, (0, 7, 7)),
         lambda images: np.full_like(images, 255),
     ],
 )
