@@ -35,6 +35,7 @@ from kanji_diffusion.evaluation.metrics import (
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
 from kanji_diffusion.evaluation.strokes import stroke_measures
 from kanji_diffusion.evaluation.versions import ModelVersion
+from kanji_diffusion.evaluation.zero_shot import ZeroShotSettings
 from kanji_diffusion.glyphs import fonts, render
 from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, drawing_captions
 from kanji_diffusion.glyphs.compositions import Compositions
@@ -99,7 +100,7 @@ class EvaluationSettings(Settings):
     styles: tuple[str, ...] | None = Field(None, description="Styles of each character; null for all.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the first picture; the others count up.")
     judges: JudgeSettings = JudgeSettings()
-    zero_shot: zero_shot.ZeroShotSettings = zero_shot.ZeroShotSettings()
+    zero_shot: ZeroShotSettings = ZeroShotSettings()
     invented: InventedSettings = InventedSettings()
     planner: PlannerCheckSettings = PlannerCheckSettings()
     grid: GridSettings = GridSettings()
