@@ -109,7 +109,9 @@ def glyphs(raw_data, tables):
 def component_judge(tables):
     built = Compositions(*tables)
     drawn = [built.of(character) for character in component_pairs.PAIRS]
-    return component_recogniser(component_pairs.SETTINGS, Vocabulary.of(drawn, component_pairs.SETTINGS))
+    model = component_recogniser(component_pairs.SETTINGS, Vocabulary.of(drawn, component_pairs.SETTINGS)).eval()
+    model.config.names = [built.names[part] for part in model.config.components]
+    return model
 
 
 @pytest.fixture
