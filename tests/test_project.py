@@ -19,17 +19,19 @@ MADE = {
     "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet",
                         "rejected_glyphs.png"],
     "03_primary": ["glyphs.arrow", "glyph_sheet.png", "captions.parquet", "structure_glyphs.arrow",
-                   "structure_captions.parquet"],
+                   "structure_captions.parquet", "zero_shot_glyphs.arrow"],
     "04_feature": ["glyph_scores.parquet", "component_glyphs.arrow"],
     "05_model_input": ["selected_glyphs.parquet", "caption_states", "small/latents", "large/latents"],
     "06_models": ["planner", "recogniser", "component_recogniser", "clip_model", "aesthetic_head", "vae",
                   "initial_text_encoder", "small/unet", "small/text_encoder", "large/unet", "large/text_encoder",
                   "text_to_kanji"],
-    "07_model_output": ["samples.parquet", "small/sample_sheet.png", "large/sample_sheet.png"],
+    "07_model_output": ["samples.parquet", "zero_shot_samples.parquet", "small/sample_sheet.png",
+                        "large/sample_sheet.png"],
     "08_reporting": ["evaluation_report.json", "evaluation_page.html", "invented_report.json", "invented_sheet.png",
                      "sampling_grid.parquet", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
                      "vae_report.json", "reconstruction_sheet.png", "small/report.json", "large/report.json",
-                     "component_report.json"],
+                     "component_report.json", "zero_shot_scores.parquet", "zero_shot_report.json", "zero_shot_grid.png",
+                     "composition_scores.parquet", "composition_report.json", "planner_report.json"],
 }  # fmt: skip
 
 
@@ -53,6 +55,16 @@ def test_every_artifact_is_there_and_versioned(project, finished):
 
 def test_the_reading_score_is_printed(finished):
     assert re.search(r"Reading score: \d+\.\d % of 16 samples are read as the kanji asked for", finished)
+
+
+def test_zero_shot_drawings_and_the_planner_are_judged(project, finished):
+    assert re.search(r"Zero-shot: \d+\.\d % of 24 drawings of characters that were never trained on are read", finished)
+    assert re.search(r"Planner: the true component is the first proposal for \d+\.\d % of \d+ kanji", finished)
+    version = versions(project, "08_reporting/zero_shot_report.json")[0]
+    path = project / f"data/test/08_reporting/zero_shot_report.json/{version}/zero_shot_report.json"
+    report = json.loads(path.read_text())
+    assert report["characters"] == 6
+    assert {"parts", "meaning", "real"} <= set(report)
 
 
 def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run):

@@ -16,18 +16,40 @@ def html(judges, real_samples):
     rows, images = real_samples
     rows = rows.assign(part="trained", stroke_count=3, grade=1, frequency=5)
     scores, figures = judges.score(rows, images)
-    row = {"subject": "<robot> & co", "style": "gothic", "kind": "invented", "nearest": ["口", "日"]}
-    judged = pd.DataFrame(
-        [row | {"similarity": 0.5, "ocr_text": "回", "ocr_confidence": 0.4, "new": 1.0, "components": 0.0}]
-    )
-    shares = {f"{name}{end}": 0.5 for name in ("new", "components", "components_new") for end in ("", "_low", "_high")}
-    report = {"invented": shares | {"samples": 1.0}, "calibration": {"gothic": {}}}
+    row = {
+        "subject": "<robot> & co",
+        "style": "gothic",
+        "nearest": ["口", "日"],
+        "ids": "⿰人口",
+        "seen": "left person",
+    }
+    row |= {"reason": "robot = person beside mouth", "new": 1.0, "clean": 0.0, "as_planned": np.nan}
+    judged = pd.DataFrame([row | {"similarity": 0.5, "ocr_text": "回", "ocr_confidence": 0.4}])
+    shares = {f"{name}{end}": 0.5 for name in ("new", "clean") for end in ("", "_low", "_high")}
+    report = {"invented": shares | {"samples": 1.0}, "calibration": {"gothic": {"clean_real": 0.957}}}
+    report["missing"] = {"as_planned": "the model has no planner"}
     grid = pd.DataFrame([{"sampler": "ddim", "steps": 4, "guidance_scale": 2.0, "top1": 0.5, "top5": 1.0}])
     grid = grid.assign(top1_low=0.4, top1_high=0.6, ocr=0.123, ocr_low=0.05, ocr_high=0.2)
     grid = grid.assign(ocr_gain=0.034, ocr_gain_low=-0.01, ocr_gain_high=0.1)
     samples = page.Samples(scores, images, images, scores[["width", "ink", "holes"]])
     inventions = page.Inventions(judged, images[:1], images[:1], report)
-    return page.render_page(figures, group_figures(scores), samples, inventions, grid), figures
+    return page.render_page(figures, group_figures(scores), samples, inventions, parts(images), grid), figures
+
+
+def parts(images):
+    rows = pd.DataFrame(
+        {"kind": ["parts", "meaning", "real"], "character": "柱", "style": "gothic", "seen": "left tree"}
+    )
+    rows = rows.assign(
+        subject=["left tree, right lord", "pillar", None], ocr=[1.0, 0.0, 1.0], ocr_text=["柱", "", "柱"]
+    )
+    shares = {"ocr": 0.413, "ocr_low": 0.35, "ocr_high": 0.47, "pictures": 300.0, "found": 0.5, "unknown": 0.0}
+    zero_shot = {"parts": shares, "meaning": shares | {"ocr": 0.0071}, "by_style": {"gothic": {"parts": shares}}}
+    compositions = {"known": {"found": 0.876, "pictures": 320.0, "unknown": 0.05}, "missing": {}}
+    rates = {"rate": 0.283, "rate_low": 0.25, "rate_high": 0.32, "shuffled": 0.031}
+    planner = {"kanji": 400, "at_1": rates, "at_5": rates}
+    real = rows[["character", "style"]].iloc[2:]
+    return page.Parts(rows, images[:2], real, images[2:3], zero_shot | {"missing": {}}, compositions, planner)
 
 
 def test_it_says_the_figures(html):
@@ -36,7 +58,11 @@ def test_it_says_the_figures(html):
     assert page.percent(figures["reading"]["ocr"]) in text and page.percent(figures["reading"]["ocr_real"]) in text
     assert "12.3 %" in text and "3.4 %<small>-1.0 % to 10.0 %" in text
     assert page.number(figures["distance"]["mmd"]) in text
-    assert "near 口 日 (0.50), read 回 (0.40)" in text
+    assert "near 口 日 (0.50), read 回 (0.40); new, not clean" in text
+    assert "robot = person beside mouth" in text and "as_planned (the model has no planner)" in text
+    assert "95.7 %" in text
+    assert "41.3 %<small>35.0 % to 47.0 %" in text and "left tree, right lord; read 柱" in text
+    assert "87.6 %" in text and "28.3 %" in text and "0.7 %" in text
     assert "By style" in text and "brush" in text
 
 

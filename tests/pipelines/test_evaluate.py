@@ -1,15 +1,29 @@
-"""The comparison of sampling settings draws what the samples were drawn from, and compares picture by picture."""
+"""Samplings are compared picture by picture, and what is drawn from parts is drawn, judged and shown as a whole."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests import component_pairs
+from tests.component_pairs import pair
 
 from kanji_diffusion.cluster import ClusterSettings
 from kanji_diffusion.diffusion.export import TextToKanji
 from kanji_diffusion.diffusion.sampler import SamplingSettings
-from kanji_diffusion.glyphs.render import encode_images
+from kanji_diffusion.glyphs import dictionary, fonts
+from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.glyphs.compositions import Compositions
+from kanji_diffusion.glyphs.render import RenderSettings, decode_images, encode_images
 from kanji_diffusion.pipelines.evaluate import nodes
-from kanji_diffusion.pipelines.evaluate.nodes import EvaluationSettings, GridSettings, compare_sampling
+from kanji_diffusion.pipelines.evaluate.nodes import (
+    EvaluationSettings,
+    GridSettings,
+    InventedSettings,
+    compare_sampling,
+)
+from kanji_diffusion.planning.planner import Plan
+from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 
 PICTURES = np.arange(8, dtype=np.uint8)[:, None, None].repeat(4, axis=1).repeat(4, axis=2)
 SAMPLING = SamplingSettings(sampler="ddim", steps=8, guidance_scale=2.5)
@@ -64,3 +78,102 @@ def test_characters_come_before_further_styles(samples, most, characters):
     chosen = samples.iloc[nodes._styles_in_turn(samples, most)]
     assert len(chosen) == min(most, 8) and chosen.index.is_monotonic_increasing
     assert chosen["character"].nunique() == characters
+
+
+class Planning:
+    """A planner that plans the same for every meaning."""
+
+    def plan(self, meaning, count):
+        label = f"{meaning} = water beside temple"
+        return [Plan(meaning, "left water, right temple", pair("水", "寺"), "⿰水寺", None, "word", label, 1.0, label)]
+
+
+class Ink:
+    """Scores pictures by their ink, in place of an aesthetic head."""
+
+    def scores(self, scorer, images):
+        return 255 - images.mean(axis=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def tables(raw_data):
+    return component_pairs.tables(raw_data)
+
+
+@pytest.fixture(scope="module")
+def glyphs(raw_data, tables):
+    return component_pairs.draw(raw_data, Compositions(*tables)).assign(view=0)
+
+
+@pytest.fixture(scope="module")
+def component_judge(tables):
+    built = Compositions(*tables)
+    drawn = [built.of(character) for character in component_pairs.PAIRS]
+    model = component_recogniser(component_pairs.SETTINGS, Vocabulary.of(drawn, component_pairs.SETTINGS)).eval()
+    model.config.names = [built.names[part] for part in model.config.components]
+    return model
+
+
+@pytest.fixture
+def drawing(monkeypatch):
+    """A model whose every picture is a black square on white."""
+    picture = np.full((32, 32), 255, np.uint8)
+    picture[8:24, 8:24] = 0
+    monkeypatch.setattr(nodes, "_draw_in_blocks", lambda model, prompts, *rest: np.stack([picture] * len(prompts)))
+
+    def tokenizer(texts, verbose):
+        return SimpleNamespace(input_ids=[text.split() for text in texts])
+
+    tokenizer.model_max_length = 9
+    return TextToKanji(SimpleNamespace(tokenizer=tokenizer), Planning())
+
+
+CAPTIONS = pd.DataFrame({"style": ["gothic", "mincho"]})
+
+
+def test_zero_shot_drawings_are_judged_beside_real_glyphs(raw_data, tables, component_judge, drawing):
+    entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
+    kept = entries[entries["character"].isin(list(component_pairs.UNSEEN))].assign(role="zero_shot")
+    shared = (SAMPLING, ClusterSettings())
+    settings = EvaluationSettings()
+    samples = nodes.draw_zero_shot(drawing, kept, CAPTIONS, *tables, settings, CaptionSettings(), *shared)
+    assert samples["kind"].value_counts().to_dict() == {"parts": 6, "meaning": 3}
+    rules = [fonts.FaceRule(pattern=file, style=style) for file, style in component_pairs.TRAINING_FACES.items()]
+    font_settings = fonts.FontSettings(faces=tuple(rules))
+    faces = fonts.list_faces(raw_data / "fonts", font_settings, kept)
+    real = nodes.draw_zero_shot_glyphs(
+        raw_data / "fonts", faces, kept, samples, font_settings, RenderSettings(size=64, views=2)
+    )
+    assert len(real) == 6 and not real.duplicated(["character", "style"]).any()
+    scores, report, grid = nodes.judge_zero_shot(samples, real, component_judge, *tables, settings)
+    assert report["parts"]["ocr"] == 0 and report["real"]["pictures"] == 6
+    assert grid.size == (16 * 36, 36)
+    invented = pd.DataFrame({"subject": ["robot"], "style": "gothic", "as_planned": [1.0]})
+    known = samples.iloc[:2]
+    table, found = nodes.judge_compositions(known, scores, invented, component_judge, {}, *tables, settings)
+    assert len(table) == 2 and found["invented"]["found"] == 1 and {"real"} <= set(found["missing"])
+    without = EvaluationSettings(zero_shot={"characters": None})
+    nothing = nodes.draw_zero_shot(drawing, kept, CAPTIONS, *tables, without, CaptionSettings(), *shared)
+    none = nodes.draw_zero_shot_glyphs(raw_data / "fonts", faces, kept, nothing, font_settings, RenderSettings())
+    scores, report, grid = nodes.judge_zero_shot(nothing, none, component_judge, *tables, without)
+    assert scores.empty and "parts" in report["missing"] and grid.size
+
+
+@pytest.mark.parametrize("planner", [True, False])
+def test_inventions_are_drawn_as_planned_and_judged(raw_data, tables, glyphs, component_judge, drawing, planner):
+    entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
+    settings = EvaluationSettings(invented=InventedSettings(limit=3))
+    model = drawing if planner else TextToKanji(drawing.pipeline)
+    drawn = nodes.draw_invented(model, entries, CAPTIONS, settings, CaptionSettings(), SAMPLING, ClusterSettings())
+    assert drawn["prompt"].str.contains("left water, right temple").all() == planner
+    held = glyphs[glyphs["split"] == "validation"].reset_index(drop=True)
+    scores, report, sheet = nodes.judge_invented(
+        drawn, glyphs, held, pd.DataFrame({"top1": [True] * len(held)}), glyphs, component_judge, *tables, None,
+        Ink(), settings,
+    )  # fmt: skip
+    assert len(scores) == 3 and set(scores["clean"]) == {1.0}
+    assert ("as_planned" in report["invented"]) == planner == ("as_planned" not in report["missing"])
+    assert ("all_three" in report["invented"]) == planner
+    assert {"new_existing", "clean_real", "clean_spoilt"} <= set(report["calibration"]["gothic"])
+    assert len(nodes.nearest_pictures(scores, glyphs, 32)) == 3 and sheet.size[0] == 16 * 36
+    assert decode_images(drawn).shape == (3, 32, 32)

@@ -6,7 +6,7 @@ import pytest
 
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.invented import list_meanings
-from kanji_diffusion.planning.metric import component_rates, plan_rates, school_kanji
+from kanji_diffusion.planning.metric import component_rates, plan_rates, planner_report, school_kanji
 from kanji_diffusion.planning.planner import Plan, Planner
 
 
@@ -128,8 +128,17 @@ def test_the_planner_finds_the_component_of_school_kanji_whose_entry_is_hidden(p
     rates = component_rates(planner, kanji, 3).set_index("proposals")
     assert rates.loc[1, "rate"] > 0.2 and rates.loc[5, "rate"] > 0.42
     assert (rates["ratio"] > 3).all()
+    assert ((rates["rate_low"] < rates["rate"]) & (rates["rate"] < rates["rate_high"])).all()
     plans = plan_rates(planner, kanji.iloc[::10].reset_index(drop=True)).set_index("proposals")
     assert plans.loc[5, "rate"] > 2 * plans.loc[5, "shuffled"]
+
+
+def test_the_report_of_a_planner_stands_beside_chance(planner):
+    report = planner_report(planner, 80)
+    assert report["kanji"] == 80
+    assert report["at_1"]["rate_low"] <= report["at_1"]["rate"] <= report["at_5"]["rate"]
+    assert report["at_5"]["rate"] > 2 * report["at_5"]["shuffled"]
+    assert planner_report(None, 80) == {"missing": {"planner": "the model has no planner"}}
 
 
 def test_a_hidden_character_is_no_proposal(planner):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +81,54 @@ def component_report(
 
 
 def _figures(model: ComponentRecogniser, shown: _Shown, seed: int) -> dict[str, float]:
-    found = components_found(model, shown.images, shown.wanted)["found"].to_numpy(dtype=float)
-    estimate = interval(found, shown.characters, seed)
+    return found_figures(components_found(model, shown.images, shown.wanted)["found"], shown.characters, seed)
+
+
+def composition_report(
+    drawn: Mapping[str, pd.DataFrame], recogniser_report: Mapping[str, Any], seed: int = 0
+) -> dict[str, Any]:
+    """In how many drawings all components are found in their slots, beside real glyphs.
+
+    Args:
+        drawn: Name of a group -> rows with `style`, `found` (not a number if a part is not known) and `about`, what the
+            intervals are over.
+        recogniser_report: What `component_report` returned.
+        seed: Of the bootstrap.
+
+    Returns:
+        By group what `found_figures` returns, and the same `by_style`; `real` (faces held out) and `real_never_seen`
+        (characters that the recogniser never saw), as far as `recogniser_report` has them; and `missing`.
+    """
+    report: dict[str, Any] = {"missing": {}}
+    for name, rows in drawn.items():
+        if not rows["found"].notna().any():
+            report["missing"][name] = "there is no drawing of a composition whose parts the component recogniser knows"
+            continue
+        styles = {
+            str(style): found_figures(part["found"], part["about"], seed) for style, part in rows.groupby("style")
+        }
+        report[name] = found_figures(rows["found"], rows["about"], seed) | {"by_style": styles}
+    for name, group in (("real", "held_out"), ("real_never_seen", "never_seen")):
+        if group in recogniser_report:
+            report[name] = dict(recogniser_report[group])
+        else:
+            report["missing"][name] = "the component recogniser was checked on no such glyphs"
+    return report
+
+
+def found_figures(values: pd.Series | np.ndarray, characters: Iterable[Any], seed: int = 0) -> dict[str, float]:
+    """The share of pictures in which all components are found, of those whose parts are known.
+
+    Args:
+        values: 1 or 0, or not a number where a part is not known, `[N]`.
+        characters: What the 95 % interval is over, `[N]`.
+        seed: Of the bootstrap.
+
+    Returns:
+        `pictures`, `found`, `found_low`, `found_high` and `unknown`, the share with a part that is not known.
+    """
+    found = np.asarray(values, dtype=float)
+    estimate = interval(found, characters, seed)
     return {
         "pictures": float(len(found)),
         "found": estimate.value,

@@ -1,14 +1,15 @@
-"""Kanji for meanings that have none: are they new, and are they made of what kanji are made of?
+"""Kanji for meanings that have none: are they new, are they clean, and are they what was planned?
 
-Both questions are put to pictures of every character that a face can draw, and whether a picture is new also to an OCR
-engine, which knows a character by its strokes where a smudge makes the shape unlike any. The answers are calibrated on
-the model's own samples of existing characters, which wobble as its inventions do, and checked on pictures whose answer
-is known.
+Whether a picture is new is asked of pictures of every character that a face can draw, and of an OCR engine, which knows
+a character by its strokes where a smudge makes the shape unlike any. The answers are calibrated on the model's own
+samples of existing characters, which wobble as its inventions do. Whether it is clean is asked of the aesthetic head,
+calibrated on real glyphs of faces held out; whether it is as planned, of the component recogniser. All are checked on
+pictures whose answer is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
@@ -18,14 +19,24 @@ import pandas as pd
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.evaluation.shapes import nearest, shape_vectors
+from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, expand_prompt
+from kanji_diffusion.glyphs.kanjivg import Composition
+from kanji_diffusion.planning.planner import Plan, Planner
+from kanji_diffusion.scoring import degradations
+from kanji_diffusion.scoring.aesthetics import AestheticHead
+from kanji_diffusion.scoring.clip import ClipScorer
+from kanji_diffusion.scoring.components import ComponentRecogniser, calibrates, components_found
 from kanji_diffusion.scoring.ocr import has_ocr_engine, read_with_confidence
 
 SHOWN = 3
 """Nearest existing characters that are told of each picture."""
-_PART_SIDE = 16
-_MOST_PART_DONORS = 3000
-_TILES = 4
-_MIDDLE = (0.3, 0.7)
+CRITERIA = ("new", "clean", "as_planned")
+"""What is asked of an invention; `all_three` says whether it is all of it."""
+_FEWEST = 4
+_UNCLEAN = 0.05
+_SPOILT = 0.5
+_PLANS_TRIED = 5
+_PLANNED = ("ids", "plan_source", "reason", "label", "plan")
 
 
 def list_meanings(dictionary: pd.DataFrame, given: Sequence[str] | None = None) -> list[str]:
@@ -55,6 +66,48 @@ def list_meanings(dictionary: pd.DataFrame, given: Sequence[str] | None = None) 
     return list(dict.fromkeys(given))
 
 
+def invention_requests(
+    meanings: Sequence[str],
+    styles: Sequence[str],
+    planner: Planner | None,
+    captions: CaptionSettings,
+    fits: Fits | None = None,
+) -> pd.DataFrame:
+    """What is drawn for meanings without a kanji: the planner's first composition.
+
+    Args:
+        meanings: What `list_meanings` returned, or some of it.
+        styles: In which each is drawn.
+        planner: That of the model; None for one that is prompted with the bare meaning.
+        captions: The template.
+        fits: Tells of each prompt whether the text encoder reads it whole, so that the first plan that fits is taken;
+            None if all fit.
+
+    Returns:
+        subject, style, prompt; ids, plan_source, reason, label and plan (JSON), null without a plan.
+    """
+    rows = []
+    plans = {meaning: _first_plan(meaning, styles, planner, captions, fits) for meaning in meanings}
+    for style in styles:
+        for meaning, plan in plans.items():
+            row = dict.fromkeys(_PLANNED)
+            if plan:
+                told = (plan.ids, plan.source, plan.reason, plan.label, plan.to_json())
+                row = dict(zip(_PLANNED, told, strict=True))
+            prompt = expand_prompt(plan.subject if plan else meaning, style, captions)
+            rows.append({"subject": meaning, "style": style, "prompt": prompt} | row)
+    return pd.DataFrame(rows)
+
+
+def _first_plan(
+    meaning: str, styles: Sequence[str], planner: Planner | None, captions: CaptionSettings, fits: Fits | None
+) -> Plan | None:
+    for plan in planner.plan(meaning, _PLANS_TRIED) if planner else ():
+        if not fits or all(fits([expand_prompt(plan.subject, style, captions) for style in styles])):
+            return plan
+    return None
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Thresholds, and how far to trust them.
@@ -63,16 +116,12 @@ class Calibration:
         existing: Similarity from which a picture counts as an existing character; null without calibration pictures.
         sure: Confidence of the OCR engine from which a picture counts as the character that it reads; infinite without
             an engine.
-        parts: Similarity from which both halves of a picture count as real components.
         figures: Shares of pictures whose answer is known: `new_existing` (existing characters that are taken for new),
-            `new_hybrids` (halves of two characters that are taken for new, as they should be), `components_existing`
-            (existing characters whose parts are found in others), `components_upside_down` and
-            `components_scrambled` (the same pictures turned over and cut to pieces, which have no real parts).
+            `new_hybrids` (halves of two characters that are taken for new, as they should be).
     """
 
     existing: float
     sure: float
-    parts: float
     figures: dict[str, float]
 
     def new(self, similarity: np.ndarray, most_alike: Sequence[str], seen: pd.DataFrame) -> np.ndarray:
@@ -85,7 +134,7 @@ class KnownCharacters:
     """Pictures of every existing character, and what resembles them.
 
     Args:
-        glyphs: Rows with `character` and `grade`.
+        glyphs: Rows with `character`.
         images: Their pictures, uint8 `[N, H, W]`.
         calibration: Pictures of existing characters as the model draws them, uint8 `[M, H, W]`.
         characters: What each of them shows, `[M]`.
@@ -102,12 +151,6 @@ class KnownCharacters:
     ) -> None:
         self._names = glyphs["character"].to_numpy(dtype=object)
         self._bank = shape_vectors(images)
-        # Components are looked for in characters that are in use, each in one face.
-        donors = np.flatnonzero((glyphs["grade"].notna() & ~glyphs["character"].duplicated()).to_numpy())
-        donors = donors if len(donors) else np.arange(len(glyphs))
-        donors = donors[np.linspace(0, len(donors) - 1, min(len(donors), _MOST_PART_DONORS)).round().astype(int)]
-        self._donors = self._names[donors]
-        self._parts = [shape_vectors(part, _PART_SIDE) for part in cut_parts(images[donors])]
         self.calibration = self._calibrate(calibration, list(characters), missed)
 
     def judge(self, images: np.ndarray) -> pd.DataFrame:
@@ -115,68 +158,45 @@ class KnownCharacters:
 
         Returns:
             One row each: `nearest` (a list of existing characters, most alike first), `similarity` to the first,
-            `part_similarity` (of the less alike half to the best real component), `ocr_text` (what an OCR engine
-            reads, "" for nothing or without an engine) and `ocr_confidence` (0 where that is no existing character),
-            `new`, `components` and `components_new` (both), 1 or 0, or not a number where nothing calibrated the judge.
+            `ocr_text` (what an OCR engine reads, "" for nothing or without an engine), `ocr_confidence` (0 where that
+            is no existing character), and `new`, 1 or 0, or not a number where nothing calibrated the judge.
             A picture is new if it is less like any character than the threshold, and the engine neither is sure of an
             existing character nor reads the one that the picture is most like.
         """
         found = nearest(shape_vectors(images), self._bank, 8 * SHOWN)
         names = [list(dict.fromkeys(self._names[row]))[:SHOWN] for row in found.index]
         most_alike = [row[0] for row in names]
-        parts = self._part_similarity(images, most_alike)
         seen = self._read(images)
         new = self.calibration.new(found.similarity[:, 0], most_alike, seen).astype(float)
-        components = (parts >= self.calibration.parts).astype(float)
         if not self.calibration.figures:
-            new[:] = components[:] = np.nan
+            new[:] = np.nan
         return pd.DataFrame(
             {
                 "nearest": names,
                 "similarity": found.similarity[:, 0],
-                "part_similarity": parts,
                 "ocr_text": seen["text"],
                 "ocr_confidence": seen["confidence"],
                 "new": new,
-                "components": components,
-                "components_new": new * components,
             }
         )
 
-    def _part_similarity(self, images: np.ndarray, itself: Sequence[str]) -> np.ndarray:
-        """Of the better of two ways to cut a picture, how alike its worse half is to a half of another character."""
-        others = self._donors[None, :] != np.array(itself, dtype=object)[:, None]
-        found = [
-            nearest(shape_vectors(part, _PART_SIDE), bank, allowed=others).similarity[:, 0]
-            for part, bank in zip(cut_parts(images), self._parts, strict=True)
-        ]
-        left, right, top, bottom = found
-        return np.maximum(np.minimum(left, right), np.minimum(top, bottom))
-
     def _calibrate(self, images: np.ndarray, characters: list[str], missed: float) -> Calibration:
         """Every second picture sets the thresholds, the others check them."""
-        if len(images) < 4:
-            return Calibration(float("nan"), float("nan"), float("nan"), {})
+        if len(images) < _FEWEST:
+            return Calibration(float("nan"), float("nan"), {})
         alike, names = self._first(images)
         seen = self._read(images)
         existing = float(np.quantile(alike[::2], missed))
         read = seen["confidence"].iloc[::2]
         sure = float(read[read > 0].quantile(missed)) if (read > 0).any() else float("inf")
-        real = self._part_similarity(images, characters)
-        turned, scrambled = images[:, ::-1].copy(), scramble(images)
-        over, pieces = (self._part_similarity(part, self._first(part)[1]) for part in (turned, scrambled))
-        parts = _dividing_line(real[::2], over[::2])
         partners = np.roll(np.arange(len(images)), 1 + len(images) // 3)
         hybrids = images.copy()
         hybrids[:, :, images.shape[-1] // 2 :] = images[partners][:, :, images.shape[-1] // 2 :]
         hybrids = hybrids[[characters[row] != characters[other] for row, other in enumerate(partners)]]
-        lines = Calibration(existing, sure, parts, {})
+        lines = Calibration(existing, sure, {})
         figures = {
             "new_existing": lines.new(alike, names, seen)[1::2].mean(),
             "new_hybrids": lines.new(*self._first(hybrids), self._read(hybrids)).mean() if len(hybrids) else np.nan,
-            "components_existing": (real[1::2] >= parts).mean(),
-            "components_upside_down": (over[1::2] >= parts).mean(),
-            "components_scrambled": (pieces[1::2] >= parts).mean(),
         }
         return replace(lines, figures={name: float(value) for name, value in figures.items()})
 
@@ -192,59 +212,96 @@ class KnownCharacters:
         return table.assign(confidence=table["confidence"].where(table["text"].isin(self._names), 0.0))
 
 
+class CleanLine:
+    """From which aesthetic score on a picture counts as clean.
+
+    Every second character sets the line, at the 5th percentile of its real glyphs, the others check it.
+
+    Args:
+        head: The aesthetic head.
+        scorer: The CLIP model of its features.
+        images: Real glyphs of the style, of faces held out if there are any, uint8 `[N, H, W]`.
+        characters: What they show, `[N]`.
+        seed: Of the degradations.
+
+    Attributes:
+        score: The line; not a number with too few glyphs.
+        figures: Shares of pictures that are taken for clean: `clean_real` (the real glyphs that check the line) and
+            `clean_spoilt` (the same ones half spoilt, in kinds that the head never saw).
+    """
+
+    def __init__(
+        self, head: AestheticHead, scorer: ClipScorer, images: np.ndarray, characters: Sequence[str], seed: int = 0
+    ) -> None:
+        self._head, self._scorer = head, scorer
+        self.score = float("nan")
+        self.figures: dict[str, float] = {}
+        setting = calibrates(characters) if len(images) else np.zeros(0, dtype=bool)
+        if min(setting.sum(), (~setting).sum()) < _FEWEST:
+            return
+        scores = head.scores(scorer, images)
+        self.score = float(np.quantile(scores[setting], _UNCLEAN))
+        spoilt = [
+            head.scores(scorer, degradations.spoil(images[~setting], kind, _SPOILT, seed))
+            for kind in degradations.HELD_OUT
+        ]
+        self.figures = {
+            "clean_real": float((scores[~setting] >= self.score).mean()),
+            "clean_spoilt": float((np.stack(spoilt) >= self.score).mean()),
+        }
+
+    def judge(self, images: np.ndarray) -> pd.DataFrame:
+        """`aesthetic_score`, and `clean`, 1 or 0, or not a number without a line, of pictures uint8 `[N, H, W]`."""
+        scores = self._head.scores(self._scorer, images)
+        clean = (scores >= self.score).astype(float) if self.figures else np.nan
+        return pd.DataFrame({"aesthetic_score": scores, "clean": clean}, index=range(len(images)))
+
+
+def judge_plans(
+    recogniser: ComponentRecogniser, images: np.ndarray, planned: Sequence[Composition | None]
+) -> pd.DataFrame:
+    """Whether pictures show the components that were planned, each in its slot.
+
+    Args:
+        recogniser: Of components.
+        images: uint8 `[N, H, W]`.
+        planned: The composition of each, None where there was no plan.
+
+    Returns:
+        `slots`, `as_planned` (1 or 0; not a number without a plan, or where a part is not known), `probability` (of the
+        least sure) and `seen` (what is read in each slot).
+    """
+    nothing = Composition(None, None)
+    found = components_found(recogniser, images, [each or nothing for each in planned])
+    return found.rename(columns={"found": "as_planned"})
+
+
 def invention_figures(judged: pd.DataFrame, seed: int = 0) -> dict[str, float]:
     """Shares of judged pictures with 95 % bootstrap intervals over the meanings.
 
     Args:
-        judged: What `KnownCharacters.judge` returned, with `subject`.
+        judged: Rows with `subject`, the `CRITERIA` and `all_three`.
         seed: Of the bootstrap.
+
+    Returns:
+        `samples`, `parts_known` (how many could be compared with their plan), and each share with its bounds `_low` and
+        `_high`; what was not measured is left out.
     """
-    figures: dict[str, float] = {"samples": float(len(judged))}
-    for name in ("new", "components", "components_new"):
+    figures = {"samples": float(len(judged)), "parts_known": float(judged["as_planned"].notna().sum())}
+    for name in (*CRITERIA, "all_three"):
         found = interval(judged[name].to_numpy(dtype=float), judged["subject"], seed)
         figures |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-    return figures
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-def cut_parts(images: np.ndarray) -> list[np.ndarray]:
-    """Left, right, top and bottom parts of pictures uint8 `[N, H, W]`, each uint8 `[N, H, W]`.
-
-    They are cut where the least ink is, in the middle of the glyph.
-    """
-    ink = 255 - images.astype(np.int32)
-    side = images.shape[-1]
-    place = np.arange(side)
-    column, row = _emptiest(ink.sum(axis=1)), _emptiest(ink.sum(axis=2))
-    left = place[None, None, :] <= column[:, None, None]
-    top = place[None, :, None] <= row[:, None, None]
-    return [np.where(kept, images, 255).astype(np.uint8) for kept in (left, ~left, top, ~top)]
+def as_it_should_be(judged: pd.DataFrame) -> list[bool]:
+    """Whether each picture is all that could be measured of new, clean and as planned."""
+    return (judged[list(CRITERIA)] != 0).all(axis=1).tolist()
 
 
-def _emptiest(profile: np.ndarray) -> np.ndarray:
-    """Where the ink of each profile `[N, S]` is least, within the middle of its extent."""
-    place = np.arange(profile.shape[1])[None]
-    inked = profile > 0.02 * profile.max(axis=1, keepdims=True)
-    first = inked.argmax(axis=1)[:, None]
-    last = profile.shape[1] - 1 - inked[:, ::-1].argmax(axis=1)[:, None]
-    low, high = (first + share * (last - first) for share in _MIDDLE)
-    # Of equally empty places, the one nearest to the middle.
-    cost = profile + 0.002 * profile.max(axis=1, keepdims=True) * np.abs(place - (first + last) / 2)
-    return np.where((place >= np.floor(low)) & (place <= np.ceil(high)), cost, np.inf).argmin(axis=1)
-
-
-def scramble(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Pictures uint8 `[N, H, W]` cut into 4 x 4 tiles that are shuffled: ink as before, but no component."""
-    size = images.shape[-1] // _TILES
-    tiles = images[:, : size * _TILES, : size * _TILES].reshape(-1, _TILES, size, _TILES, size).swapaxes(2, 3)
-    tiles = tiles.reshape(len(images), _TILES**2, size, size)
-    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(_TILES**2), (len(images), 1)), axis=1)
-    mixed = np.take_along_axis(tiles, orders[:, :, None, None], axis=1)
-    mixed = mixed.reshape(-1, _TILES, _TILES, size, size).swapaxes(2, 3)
-    return np.ascontiguousarray(mixed.reshape(len(images), size * _TILES, size * _TILES))
-
-
-def _dividing_line(higher: np.ndarray, lower: np.ndarray) -> float:
-    """The threshold with the most of `higher` above it and the least of `lower` (Youden, 1950)."""
-    candidates = np.unique(np.concatenate([higher, lower]))
-    gain = [(higher >= line).mean() - (lower >= line).mean() for line in candidates]
-    return float(candidates[int(np.argmax(gain))])
+def summary(figures: Mapping[str, float]) -> str:
+    """`invention_figures` in a sentence."""
+    words = {"new": "no existing character", "clean": "clean", "as_planned": "as planned", "all_three": "all three"}
+    shares = [f"{100 * figures[name]:.1f} % are {text}" for name, text in words.items() if name in figures]
+    said = ", ".join(shares) if shares else "nothing could be judged"
+    return f"Invented kanji: of {figures['samples']:.0f}, {said}."

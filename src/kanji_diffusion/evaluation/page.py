@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kanji_diffusion.evaluation import zero_shot
+from kanji_diffusion.evaluation.invented import as_it_should_be
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet, stroke_plot
 
 _COLUMNS = 10
-_PAIRS, _MISREAD, _INVENTIONS = 24, 48, 120
+_PAIRS, _MISREAD, _INVENTIONS, _ZERO_SHOT = 24, 48, 120, 80
 # Measures of the table of groups, with the heads of their columns.
 _GROUP_COLUMNS = {
     "reading.top1": "read, top-1",
@@ -54,10 +56,10 @@ class Inventions:
     """Judged pictures of meanings without a kanji.
 
     Attributes:
-        scores: What `KnownCharacters.judge` returned, with `subject`, `style` and `kind`.
+        scores: What `KnownCharacters.judge`, `CleanLine.judge` and `judge_plans` returned, with the requests.
         images: uint8 `[N, H, W]`.
         nearest: The nearest existing character of each, uint8 `[N, H, W]`.
-        report: Figures by kind, and `calibration` by style.
+        report: Figures, `calibration` by style, and what is `missing`.
     """
 
     scores: pd.DataFrame
@@ -66,8 +68,36 @@ class Inventions:
     report: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What is drawn from parts, and the judges of it.
+
+    Attributes:
+        scores: What `zero_shot.judge_zero_shot` returned.
+        images: Of its samples, uint8 `[N, H, W]`.
+        real: Rows with `character` and `style` of real glyphs of the same characters.
+        real_images: uint8 `[M, H, W]`.
+        report: What `zero_shot.zero_shot_report` returned.
+        compositions: What `components.composition_report` returned.
+        planner: What `planner_report` returned.
+    """
+
+    scores: pd.DataFrame
+    images: np.ndarray
+    real: pd.DataFrame
+    real_images: np.ndarray
+    report: Mapping[str, Any]
+    compositions: Mapping[str, Any]
+    planner: Mapping[str, Any]
+
+
 def render_page(
-    figures: Mapping[str, Any], groups: pd.DataFrame, samples: Samples, inventions: Inventions, grid: pd.DataFrame
+    figures: Mapping[str, Any],
+    groups: pd.DataFrame,
+    samples: Samples,
+    inventions: Inventions,
+    parts: Parts,
+    grid: pd.DataFrame,
 ) -> str:
     """Write the page.
 
@@ -76,6 +106,7 @@ def render_page(
         groups: What `metrics.group_figures` returned.
         samples: Judged samples.
         inventions: Judged pictures of meanings without a kanji.
+        parts: What is drawn from parts.
         grid: What is read by `sampler`, `steps` and `guidance_scale`.
 
     Returns:
@@ -96,6 +127,10 @@ def render_page(
         copies=_copies(samples),
         inventions=_inventions(inventions),
         invented=inventions.report,
+        zero_shot=parts.report,
+        zero_shot_pairs=_zero_shot(parts),
+        compositions=parts.compositions,
+        planner=parts.planner,
         grid=grid.to_dict("records"),
         plots={
             "reading": _embed_plot(reading_plot(groups)),
@@ -172,12 +207,37 @@ def _copies(samples: Samples) -> list[dict[str, Any]]:
 
 
 def _inventions(inventions: Inventions) -> list[dict[str, Any]]:
+    names = ("subject", "similarity", "ocr_text", "ocr_confidence", "ids", "reason", "seen")
+    words = {"new": "new", "clean": "clean", "as_planned": "as planned"}
+    good = as_it_should_be(inventions.scores)
     return [
-        {"sample": embed(inventions.images[row]), "nearest": embed(inventions.nearest[row])}
-        | {name: entry[name] for name in ("subject", "kind", "similarity", "ocr_text", "ocr_confidence")}
-        | {name: bool(entry[name] == 1) for name in ("new", "components")}
+        {"sample": embed(inventions.images[row]), "nearest": embed(inventions.nearest[row]), "good": right}
+        | {name: entry[name] for name in names}
+        | {
+            "marks": ", ".join(
+                text if entry[key] else f"not {text}" for key, text in words.items() if _known(entry[key])
+            )
+        }
         | {"characters": " ".join(entry["nearest"])}
-        for row, entry in _rows(inventions.scores.head(_INVENTIONS))
+        for (row, entry), right in zip(_rows(inventions.scores.head(_INVENTIONS)), good, strict=False)
+    ]
+
+
+def _known(value: float) -> bool:
+    return math.isfinite(value)
+
+
+def _zero_shot(parts: Parts) -> list[dict[str, Any]]:
+    """Drawings from parts beside real glyphs, spread evenly."""
+    pairs, right = zero_shot.pictures_beside(parts.scores, parts.images, parts.real, parts.real_images)
+    drawn = parts.scores[parts.scores["kind"] == zero_shot.PARTS].to_dict("records")
+    chosen = np.linspace(0, len(drawn) - 1, min(len(drawn), _ZERO_SHOT)).round().astype(int)
+    names = ("character", "style", "subject", "ocr_text", "seen")
+    return [
+        {"sample": embed(pairs[row, 0]), "real": embed(pairs[row, 1])}
+        | {"read": bool(right[row, 0]), "real_read": bool(right[row, 1])}
+        | {name: drawn[row][name] for name in names}
+        for row in chosen
     ]
 
 

@@ -60,21 +60,18 @@ class Nearest:
     similarity: np.ndarray
 
 
-def nearest(queries: np.ndarray, references: np.ndarray, count: int = 1, allowed: np.ndarray | None = None) -> Nearest:
+def nearest(queries: np.ndarray, references: np.ndarray, count: int = 1) -> Nearest:
     """Find the references that each query is most like.
 
     Args:
         queries: Vectors `[N, F]` of length 1.
         references: Vectors `[M, F]` of length 1.
         count: How many are found, at most M.
-        allowed: bool `[N, M]`, which references count for which query; None for all.
     """
     bank = torch.as_tensor(references)
     index, similarity = [], []
     for first in range(0, len(queries), _QUERIES_AT_ONCE):
         products = torch.as_tensor(queries[first : first + _QUERIES_AT_ONCE]) @ bank.T
-        if allowed is not None:
-            products[~torch.as_tensor(allowed[first : first + _QUERIES_AT_ONCE])] = -2
         best = products.topk(min(count, len(bank)), dim=1)
         index.append(best.indices.numpy())
         similarity.append(best.values.numpy())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.planning.planner import Planner
 
 _SCHOOL_GRADES = (1, 2, 3, 4, 5, 6, 8)
@@ -41,8 +42,8 @@ def component_rates(planner: Planner, kanji: pd.DataFrame, meanings: int = 1, se
         seed: Of the shuffling.
 
     Returns:
-        One row per number of proposals: proposals, kanji, rate, shuffled (rate with the meanings of other kanji),
-        ratio of the two.
+        One row per number of proposals: proposals, kanji, rate, rate_low, rate_high (95 % over the kanji), shuffled
+        (rate with the meanings of other kanji), ratio of the two.
     """
     vectors = np.stack([_mean(planner, list(each)[:meanings]) for each in kanji["meanings"]])
     scores = [
@@ -53,12 +54,37 @@ def component_rates(planner: Planner, kanji: pd.DataFrame, meanings: int = 1, se
     order = np.random.default_rng(seed).permutation(len(ranked))
     hits = _hits(planner, ranked, kanji["radical"])
     chance = _hits(planner, [ranked[other] for other in order], kanji["radical"])
-    rows = [
-        {"proposals": count, "kanji": len(kanji), "rate": hits[:, :count].any(1).mean()}
-        | {"shuffled": chance[:, :count].any(1).mean()}
-        for count in _PROPOSALS
-    ]
+    rows = []
+    for count in _PROPOSALS:
+        found = interval(np.asarray(hits[:, :count].any(1)), kanji["character"], seed)
+        row = {"proposals": count, "kanji": len(kanji), "rate": found.value}
+        row |= {"rate_low": found.low, "rate_high": found.high, "shuffled": chance[:, :count].any(1).mean()}
+        rows.append(row)
     return pd.DataFrame(rows).assign(ratio=lambda table: table["rate"] / table["shuffled"])
+
+
+def planner_report(planner: Planner | None, most: int, seed: int = 0) -> dict[str, Any]:
+    """How often the planner proposes the true component, from the first meaning of kanji taught at school.
+
+    Args:
+        planner: None for a model without one.
+        most: At most so many kanji, spread evenly.
+        seed: Of the shuffling and the bootstrap.
+
+    Returns:
+        `kanji`, and for the first proposal (`at_1`) and the first five (`at_5`): `rate`, `rate_low`, `rate_high` and
+        `shuffled`, with the meanings of other kanji; or `missing`, with the reason.
+    """
+    if planner is None:
+        return {"missing": {"planner": "the model has no planner"}}
+    kanji = school_kanji(planner)
+    if kanji.empty:
+        return {"missing": {"planner": "it knows no kanji of two components that is taught at school"}}
+    rows = np.linspace(0, len(kanji) - 1, min(most, len(kanji))).round().astype(int)
+    rates = component_rates(planner, kanji.iloc[rows].reset_index(drop=True), seed=seed)
+    names = ["rate", "rate_low", "rate_high", "shuffled"]
+    by_count = rates.set_index("proposals")[names].to_dict("index")
+    return {"kanji": len(rows)} | {f"at_{count}": figures for count, figures in by_count.items()}
 
 
 def plan_rates(planner: Planner, kanji: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -72,7 +98,7 @@ def plan_rates(planner: Planner, kanji: pd.DataFrame, seed: int = 0) -> pd.DataF
         seed: Of the shuffling.
 
     Returns:
-        As `component_rates`.
+        As `component_rates`, without an interval.
     """
     found: list[list[set[str]]] = []
     for character, meanings in zip(kanji["character"], kanji["meanings"], strict=True):

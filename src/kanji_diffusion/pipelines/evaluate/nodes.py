@@ -21,7 +21,8 @@ from kanji_diffusion.diffusion.export import TextToKanji
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.vae import resize
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation import invented, page
+from kanji_diffusion.evaluation import invented, page, zero_shot
+from kanji_diffusion.evaluation.components import composition_report
 from kanji_diffusion.evaluation.metrics import (
     Judges,
     JudgeSettings,
@@ -34,11 +35,18 @@ from kanji_diffusion.evaluation.metrics import (
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
 from kanji_diffusion.evaluation.strokes import stroke_measures
 from kanji_diffusion.evaluation.versions import ModelVersion
+from kanji_diffusion.evaluation.zero_shot import ZeroShotSettings
 from kanji_diffusion.glyphs import fonts, render
-from kanji_diffusion.glyphs.captions import CaptionSettings, drawing_captions, expand_prompt
+from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, drawing_captions
+from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
 from kanji_diffusion.glyphs.render import decode_images, encode_images
+from kanji_diffusion.glyphs.structure import ZERO_SHOT
+from kanji_diffusion.planning.metric import planner_report
+from kanji_diffusion.planning.planner import Plan
+from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
+from kanji_diffusion.scoring.components import ComponentRecogniser, components_found
 from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.progress import Progress
 
@@ -66,6 +74,12 @@ class InventedSettings(Settings):
     faces: int = Field(2, ge=1, description="Training faces of a style in which these are drawn.")
 
 
+class PlannerCheckSettings(Settings):
+    """How the planner is measured."""
+
+    kanji: int = Field(400, ge=1, description="School kanji, spread evenly, whose component it is to find.")
+
+
 class GridSettings(Settings):
     """Sampling settings that are compared, all with all."""
 
@@ -86,7 +100,9 @@ class EvaluationSettings(Settings):
     styles: tuple[str, ...] | None = Field(None, description="Styles of each character; null for all.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the first picture; the others count up.")
     judges: JudgeSettings = JudgeSettings()
+    zero_shot: ZeroShotSettings = ZeroShotSettings()
     invented: InventedSettings = InventedSettings()
+    planner: PlannerCheckSettings = PlannerCheckSettings()
     grid: GridSettings = GridSettings()
 
 
@@ -147,6 +163,113 @@ def judge_samples(
     return scores, figures, groups, nested_groups(groups), reading_plot(groups), _sheet(scores, images)
 
 
+def draw_zero_shot(
+    model: TextToKanji,
+    structure_characters: pd.DataFrame,
+    captions: pd.DataFrame,
+    compositions: pd.DataFrame,
+    names: pd.DataFrame,
+    settings: EvaluationSettings,
+    caption_settings: CaptionSettings,
+    sampling: SamplingSettings,
+    cluster: ClusterSettings,
+) -> pd.DataFrame:
+    """Pictures of characters that nothing was trained on, from their parts, and from their meanings alone."""
+    wanted = zero_shot.zero_shot_requests(
+        structure_characters,
+        settings.styles or sorted(captions["style"].unique()),
+        Compositions(compositions, names),
+        caption_settings,
+        settings.zero_shot,
+        settings.seed,
+        _fits(model.pipeline),
+    )
+    pictures = _draw_in_blocks(model.pipeline, wanted["prompt"].tolist(), wanted["seed"].tolist(), sampling, cluster)
+    return wanted.assign(image=pd.Series(encode_images(pictures)))
+
+
+def draw_zero_shot_glyphs(
+    font_folder: Path,
+    faces: pd.DataFrame,
+    structure_characters: pd.DataFrame,
+    samples: pd.DataFrame,
+    font_settings: fonts.FontSettings,
+    drawing: render.RenderSettings,
+) -> pd.DataFrame:
+    """Real glyphs of the same characters, in each style by the training face that has most characters and this one."""
+    wanted = structure_characters[structure_characters["role"] == ZERO_SHOT]
+    wanted = wanted[wanted["character"].isin(samples["character"])].drop(columns="role").reset_index(drop=True)
+    offered = fonts.usable_faces(faces)
+    offered = offered[~offered["held_out"] & offered["style"].isin(samples["style"])]
+    if wanted.empty or offered.empty:
+        return render.no_glyphs()
+    try:
+        audit = fonts.audit_glyphs(offered, wanted, font_folder, font_settings, drawing.fill * drawing.size)
+    except KanjiDiffusionError as reason:
+        logger.warning("No real glyphs stand beside the zero-shot drawings: %s", reason)
+        return render.no_glyphs()
+    kept = audit[audit["verdict"] == "kept"].merge(offered[["face_id", "style", "coverage"]], on="face_id")
+    first = kept.sort_values(["coverage", "face_id"], ascending=[False, True]).drop_duplicates(["style", "character"])
+    single = drawing.model_copy(update={"views": 1})
+    return render.render_glyphs(offered, wanted, first.drop(columns=["style", "coverage"]), font_folder, single)
+
+
+def judge_zero_shot(
+    samples: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    component_recogniser: ComponentRecogniser,
+    compositions: pd.DataFrame,
+    names: pd.DataFrame,
+    settings: EvaluationSettings,
+) -> tuple[pd.DataFrame, dict[str, Any], Image.Image]:
+    """What is read of the zero-shot drawings and of real glyphs, and a grid of both."""
+    built = Compositions(compositions, names)
+    images, real = decode_images(samples), decode_images(glyphs)
+    scores = zero_shot.judge_zero_shot(samples.drop(columns="image"), images, glyphs, real, component_recogniser, built)
+    report = zero_shot.zero_shot_report(scores, settings.judges.seed)
+    logger.info("%s", zero_shot.summary(report))
+    return scores, report, zero_shot.image_grid(scores, images, glyphs, real)
+
+
+def judge_compositions(
+    samples: pd.DataFrame,
+    zero_shot_scores: pd.DataFrame,
+    invented_scores: pd.DataFrame,
+    component_recogniser: ComponentRecogniser,
+    component_report: dict[str, Any],
+    compositions: pd.DataFrame,
+    names: pd.DataFrame,
+    settings: EvaluationSettings,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Whether the components that were asked for are in the drawings, and how often they are in real glyphs."""
+    built = Compositions(compositions, names)
+    wanted = [built.of(character) for character in samples["character"]]
+    seen = components_found(component_recogniser, decode_images(samples), wanted)
+    known = pd.concat([samples[["character", "style", "prompt", "seed"]].reset_index(drop=True), seen], axis=1)
+    unseen = zero_shot_scores[zero_shot_scores["kind"] == zero_shot.PARTS]
+    drawn = {
+        "known": known.assign(about=known["character"]),
+        "zero_shot": unseen.assign(about=unseen["character"]),
+        "invented": invented_scores.assign(about=invented_scores["subject"], found=invented_scores["as_planned"]),
+    }
+    return known, composition_report(drawn, component_report, settings.judges.seed)
+
+
+def measure_planner(model: TextToKanji, settings: EvaluationSettings) -> dict[str, Any]:
+    """How often the planner finds the component that a real kanji has for its meaning."""
+    report = planner_report(model.planner, settings.planner.kanji, settings.judges.seed)
+    if "at_1" in report:
+        logger.info(
+            "Planner: the true component is the first proposal for %.1f %% of %d kanji (with the meanings of other "
+            "kanji %.1f %%) and among the first five for %.1f %%.",
+            100 * report["at_1"]["rate"],
+            report["kanji"],
+            100 * report["at_1"]["shuffled"],
+            100 * report["at_5"]["rate"],
+        )
+    return report
+
+
 def draw_known_characters(
     font_folder: Path,
     faces: pd.DataFrame,
@@ -175,31 +298,18 @@ def draw_invented(
     model: TextToKanji,
     dictionary: pd.DataFrame,
     captions: pd.DataFrame,
-    glyphs: pd.DataFrame,
     settings: EvaluationSettings,
     caption_settings: CaptionSettings,
     sampling: SamplingSettings,
     cluster: ClusterSettings,
 ) -> pd.DataFrame:
-    """One picture for each meaning without a kanji, and for each kanji that training never saw."""
+    """One picture for each meaning without a kanji, of what the model's planner makes of it."""
     styles = settings.invented.styles or (caption_settings.default_style,)
     _refuse_unknown_styles(styles, captions, "evaluation.invented.styles")
     meanings = invented.list_meanings(dictionary, settings.invented.meanings)
-    rows = [
-        {"kind": "invented", "subject": meaning, "style": style, "character": None}
-        | {"prompt": expand_prompt(meaning, style, caption_settings)}
-        for style in styles
-        for meaning in _spread(meanings, settings.invented.limit or len(meanings))
-    ]
-    unseen = _spread(sorted(glyphs.loc[glyphs["split"] == "test", "character"].unique()), settings.characters)
-    long = drawing_captions(captions)
-    long = long[long["style"].isin(styles) & long["character"].isin(unseen)]
-    rows += [
-        {"kind": "unseen", "subject": caption["subject"], "style": caption["style"]}
-        | {"character": caption["character"], "prompt": caption["text"]}
-        for caption in long.to_dict("records")
-    ]
-    samples = pd.DataFrame(rows).assign(seed=[settings.seed + number for number in range(len(rows))])
+    chosen = _spread(meanings, settings.invented.limit or len(meanings))
+    samples = invented.invention_requests(chosen, styles, model.planner, caption_settings, _fits(model.pipeline))
+    samples = samples.assign(seed=[settings.seed + number for number in range(len(samples))])
     drawing = (samples["prompt"].tolist(), samples["seed"].tolist(), sampling, cluster)
     pictures = _draw_in_blocks(model.pipeline, *drawing)
     return samples.assign(image=pd.Series(encode_images(pictures)))
@@ -211,40 +321,53 @@ def judge_invented(
     samples: pd.DataFrame,
     scores: pd.DataFrame,
     glyphs: pd.DataFrame,
+    component_recogniser: ComponentRecogniser,
+    compositions: pd.DataFrame,
+    names: pd.DataFrame,
+    clip_model: ClipScorer,
+    aesthetic_head: AestheticHead,
     settings: EvaluationSettings,
 ) -> tuple[pd.DataFrame, dict[str, Any], Image.Image]:
-    """Which inventions are new and made of real components, what they resemble, and a sheet of both."""
+    """Which inventions are new, clean and as planned, what they resemble, and a sheet of both."""
     images = decode_images(inventions)
-    report: dict[str, Any] = {"calibration": {}}
+    report: dict[str, Any] = {"calibration": {}, "missing": {}}
     parts = []
     for style in inventions["style"].unique():
         rows = np.flatnonzero(inventions["style"] == style)
         here = known[known["style"] == style].reset_index(drop=True)
         examples = _examples(style, samples[scores["top1"].to_numpy(dtype=bool)], glyphs)
         judge = invented.KnownCharacters(here, decode_images(here), decode_images(examples), examples["character"])
-        report["calibration"][style] = judge.calibration.figures
-        if not judge.calibration.figures:
-            reason = "there are too few pictures of existing characters to set thresholds by"
-            report.setdefault("missing", {})[style] = reason
-        elif np.isinf(judge.calibration.sure):
-            reason = "by shape alone, for no OCR engine reads the pictures"
-            report.setdefault("missing", {})[f"{style}.new"] = reason
-        parts.append(judge.judge(images[rows]).set_index(inventions.index[rows]))
-    judged = pd.concat([inventions.drop(columns="image"), pd.concat(parts)], axis=1)
-    for kind in judged["kind"].unique():
-        report[kind] = invented.invention_figures(judged[judged["kind"] == kind], settings.judges.seed)
-    if "unseen" in report:
-        unseen = judged[judged["kind"] == "unseen"]
-        asked = [want == seen[0] for want, seen in zip(unseen["character"], unseen["nearest"], strict=True)]
-        report["unseen"]["nearest_is_asked"] = float(np.mean(asked))
-    logger.info(
-        "Invented kanji: %.1f %% of %d are no existing character, %.1f %% are new and made of real components.",
-        100 * report["invented"]["new"],
-        report["invented"]["samples"],
-        100 * report["invented"]["components_new"],
-    )
+        real = _real_glyphs(style, glyphs)
+        line = invented.CleanLine(aesthetic_head, clip_model, decode_images(real), real["character"].tolist())
+        report["calibration"][style] = judge.calibration.figures | line.figures
+        report["missing"] |= _unjudged(style, judge, line)
+        judged = pd.concat([judge.judge(images[rows]), line.judge(images[rows])], axis=1)
+        parts.append(judged.set_index(inventions.index[rows]))
+    built = Compositions(compositions, names)
+    plans = [Plan.from_json(plan, built).composition if isinstance(plan, str) else None for plan in inventions["plan"]]
+    planned = invented.judge_plans(component_recogniser, images, plans).set_index(inventions.index)
+    judged = pd.concat([inventions.drop(columns="image"), pd.concat(parts), planned], axis=1)
+    judged["all_three"] = judged[list(invented.CRITERIA)].prod(axis=1, skipna=False)
+    if judged["as_planned"].isna().all():
+        report["missing"]["as_planned"] = "there is no plan whose parts the component recogniser knows"
+    report["invented"] = invented.invention_figures(judged, settings.judges.seed)
+    logger.info("%s", invented.summary(report["invented"]))
     pairs = np.stack([images, nearest_pictures(judged, known, images.shape[-1])], axis=1).reshape(-1, *images.shape[1:])
-    return judged, report, sheet(pairs, 16, (judged["new"] == 1).repeat(2).tolist())
+    right = np.repeat(invented.as_it_should_be(judged), 2).tolist()
+    labels = [label for row in judged.to_dict("records") for label in (row["label"] or row["subject"], "")]
+    return judged, report, sheet(pairs, 16, right, labels=labels)
+
+
+def _unjudged(style: str, judge: invented.KnownCharacters, line: invented.CleanLine) -> dict[str, str]:
+    """What cannot be said of the inventions in a style, and why."""
+    missing = {}
+    if not judge.calibration.figures:
+        missing[f"{style}.new"] = "there are too few pictures of existing characters to set thresholds by"
+    elif np.isinf(judge.calibration.sure):
+        missing[f"{style}.new"] = "by shape alone, for no OCR engine reads the pictures"
+    if not line.figures:
+        missing[f"{style}.clean"] = "there are too few real glyphs to set a threshold by"
+    return missing
 
 
 def compare_sampling(
@@ -315,6 +438,12 @@ def write_page(
     invented_scores: pd.DataFrame,
     invented_report: dict[str, Any],
     known: pd.DataFrame,
+    zero_shot_samples: pd.DataFrame,
+    zero_shot_glyphs: pd.DataFrame,
+    zero_shot_scores: pd.DataFrame,
+    zero_shot_report: dict[str, Any],
+    composition_report: dict[str, Any],
+    planner_report: dict[str, Any],
     grid: pd.DataFrame,
 ) -> str:
     """The report page."""
@@ -330,6 +459,15 @@ def write_page(
             new_images,
             nearest_pictures(invented_scores, known, new_images.shape[-1]),
             invented_report,
+        ),
+        page.Parts(
+            zero_shot_scores,
+            decode_images(zero_shot_samples),
+            zero_shot_glyphs.drop(columns="image"),
+            decode_images(zero_shot_glyphs),
+            zero_shot_report,
+            composition_report,
+            planner_report,
         ),
         grid,
     )
@@ -360,6 +498,11 @@ def _examples(style: str, read: pd.DataFrame, glyphs: pd.DataFrame) -> pd.DataFr
     own = read[read["style"] == style]
     if len(own) >= _FEWEST_TO_CALIBRATE:
         return own
+    return _real_glyphs(style, glyphs)
+
+
+def _real_glyphs(style: str, glyphs: pd.DataFrame) -> pd.DataFrame:
+    """Of faces held out, or of all if there are none."""
     real = glyphs[(glyphs["view"] == 0) & (glyphs["style"] == style)]
     return real[real["split"] == "validation"] if (real["split"] == "validation").any() else real
 
@@ -390,6 +533,12 @@ def _styles_in_turn(samples: pd.DataFrame, most: int) -> list[int]:
     return sorted(chosen)
 
 
+def _fits(model: StableDiffusionPipeline) -> Fits:
+    """Whether the model's text encoder reads a prompt whole."""
+    limit = model.tokenizer.model_max_length
+    return lambda texts: [len(tokens) <= limit for tokens in model.tokenizer(list(texts), verbose=False).input_ids]
+
+
 def _draw_in_blocks(
     model: StableDiffusionPipeline,
     prompts: list[str],
@@ -404,7 +553,7 @@ def _draw_in_blocks(
         for part in mapper(cluster)(partial(_draw_block, model, sampling), blocks):
             pictures.append(part)
             progress.advance(len(part))
-    return np.concatenate(pictures)
+    return np.concatenate(pictures) if pictures else np.empty((0, 1, 1), np.uint8)
 
 
 def _draw_block(
