@@ -7,7 +7,7 @@ from kedro.pipeline import Pipeline
 from kedro.validation.parameter_validator import ParameterValidator
 from tests.conftest import PROJECT_ROOT
 
-from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_folder
+from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, new_text_encoder, text_encoder_folder
 from kanji_diffusion.diffusion.unet import continue_unet, text_unet
 from kanji_diffusion.diffusion.vae import autoencoder, factor
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
@@ -15,7 +15,7 @@ from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 from kanji_diffusion.scoring.recogniser import recogniser
 
-ENVIRONMENTS = ["base", "test", "grades", "gpu", "cluster"]
+ENVIRONMENTS = ["base", "test", "jouyou", "gpu", "cluster"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
 VARIANTS = [
     *(generate.create_pipeline(source=source) for source in ("named", "released")),
@@ -31,7 +31,7 @@ def configuration(request):
         env=request.param,
         base_env="base",
         default_run_env="local",
-        custom_resolvers={"local_artifacts": str, "project_root": str},
+        custom_resolvers={"kanjivg_folder": str, "local_artifacts": str, "project_root": str},
         merge_strategy={"parameters": "soft"},
     )
     parameters = loader["parameters"]
@@ -40,7 +40,7 @@ def configuration(request):
         "render_glyphs": render_glyphs.create_pipeline(),
         "filter_glyphs": filter_glyphs.create_pipeline(),
         "train_vae": train_vae.create_pipeline(),
-        "train_unet": train_unet.create_pipeline(stages),
+        "train_unet": train_unet.create_pipeline(stages, trains_text=parameters["text_encoder"]["source"] == TRAINED),
         "evaluate": evaluate.create_pipeline(),
         "generate": generate.create_pipeline(),
     }
@@ -78,12 +78,14 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     expanded = {name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]}
     used = {name for pipeline in everything(pipelines) for name in pipeline.datasets()}
     names = {name for name in used if not name.startswith("params:") and name != "parameters"}
-    assert names - set(expanded) == {"initial_unet", "model_name", "other_model"}
+    assert names - set(expanded) == {"asked", "initial_unet", "model_name", "other_model"}
     assert set(expanded) <= names
     unversioned = {name for name in expanded if not expanded[name].get("versioned")}
     # MLflow keeps the versions of `registered_model`.
     assert unversioned == {
+        "edict",
         "kanjidic2",
+        "kanjivg",
         "font_folder",
         "tracker",
         "checkpoints",
@@ -124,13 +126,15 @@ def test_every_model_can_be_built(configuration):
         pixels = torch.empty(1, 1, size, size)
         latents = vae.encode(pixels).latent_dist.mode()
         assert latents.shape[-1] * factor(vae) == size
-        unet = text_unet(valid["unet"], latents.shape[1], 8, 384)
+        text = valid["text_encoder"]
+        width = new_text_encoder(text, ["water"], []).width if text.source == TRAINED else 384
+        unet = text_unet(valid["unet"], latents.shape[1], 8, width)
         for name in stages:
             stage = valid["stages"][name]
             assert stage.resolution <= size
             side = stage.resolution // factor(vae)
             unet = continue_unet(unet, side, stage.grow, stage.grow_layers)
-            states = torch.empty(2, valid["text_encoder"].max_length, 384)
+            states = torch.empty(2, text.max_length, width)
             noise = torch.empty(2, latents.shape[1], side, side)
             assert unet(noise, 1, states).sample.shape == noise.shape
         reader = recogniser(valid["recogniser"]["model"], ["一", "二"])

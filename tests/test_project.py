@@ -18,11 +18,13 @@ from kanji_diffusion.scoring.ocr import read_texts
 MADE = {
     "02_intermediate": ["dictionary.parquet", "characters.parquet", "faces.parquet", "glyph_audit.parquet",
                         "rejected_glyphs.png"],
-    "03_primary": ["glyphs.arrow", "glyph_sheet.png", "captions.parquet"],
+    "03_primary": ["glyphs.arrow", "glyph_sheet.png", "captions.parquet", "structure_glyphs.arrow",
+                   "structure_captions.parquet"],
     "04_feature": ["glyph_scores.parquet", "component_glyphs.arrow"],
     "05_model_input": ["selected_glyphs.parquet", "caption_states", "small/latents", "large/latents"],
-    "06_models": ["recogniser", "component_recogniser", "clip_model", "aesthetic_head", "vae", "small/unet",
-                  "large/unet", "text_to_kanji"],
+    "06_models": ["planner", "recogniser", "component_recogniser", "clip_model", "aesthetic_head", "vae",
+                  "initial_text_encoder", "small/unet", "small/text_encoder", "large/unet", "large/text_encoder",
+                  "text_to_kanji"],
     "07_model_output": ["samples.parquet", "small/sample_sheet.png", "large/sample_sheet.png"],
     "08_reporting": ["evaluation_report.json", "evaluation_page.html", "invented_report.json", "invented_sheet.png",
                      "sampling_grid.parquet", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
@@ -96,7 +98,7 @@ def test_generate_writes_a_picture_and_prints_its_path(project, kedro, finished)
     for style in ("brush", "gothic"):
         done = kedro("run", "--env=test", "--pipelines=generate", f"--params=prompt=water,style={style}")
         assert done.returncode == 0, done.stderr
-        path = re.search(rf"'water \({style} kanji\)': (\S+\.png)", done.stdout)[1]
+        path = re.search(rf"'water: whole water \({style} kanji\)': (\S+\.png)", done.stdout)[1]
         pictures[style] = np.asarray(Image.open(path))
         assert pictures[style].shape == (32, 32)
     assert not np.array_equal(pictures["brush"], pictures["gothic"])
@@ -104,7 +106,7 @@ def test_generate_writes_a_picture_and_prints_its_path(project, kedro, finished)
 import sys, numpy, torch
 from diffusers import DiffusionPipeline
 pipeline = DiffusionPipeline.from_pretrained(sys.argv[1])
-picture = pipeline("water (brush kanji)", num_inference_steps=4, guidance_scale=4.0,
+picture = pipeline("water: whole water (brush kanji)", num_inference_steps=4, guidance_scale=4.0,
                    generator=torch.Generator().manual_seed(0)).images[0]
 assert not any(name.startswith("kanji_diffusion") for name in sys.modules)
 numpy.save(sys.argv[2], numpy.asarray(picture))

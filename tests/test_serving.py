@@ -83,7 +83,8 @@ def test_it_draws_what_generate_draws(server, project, kedro_run_here):
     (path,) = (project / "data/test/07_model_output").rglob("*_41.png")
     status, (one,) = ask(server, [{"prompt": "water", "style": "brush", "seed": 41}])
     assert status == 200
-    assert one["prompt"] == "water (brush kanji)"
+    assert one["prompt"] == "water: whole water (brush kanji)"
+    assert (one["ids"], one["plan_source"], one["reason"]) == ("水", "character", "water = whole water (水)")
     assert np.array_equal(picture(one), np.asarray(Image.open(path)))
     assert 0 <= one["read_probability"] <= 1 and -1 <= one["clip_score"] <= 1
     assert len(one["read_as"]) == 1
@@ -98,13 +99,23 @@ def test_rows_have_settings_of_their_own(server):
     assert np.array_equal(picture(second), picture(alone))
 
 
+def test_it_tells_what_it_planned(server):
+    prompts = ["⿰魚雷", "left fish, right thunder", "vampire", "海"]
+    status, answers = ask(server, [{"prompt": prompt} for prompt in prompts])
+    assert status == 200
+    assert [answer["plan_source"] for answer in answers] == ["ids", "parts", "word", "character"]
+    assert [answer["ids"] for answer in answers] == ["⿰魚雷", "⿰魚雷", "⿰血鬼", "⿰氵毎"]
+    assert answers[2]["reason"].startswith("vampire = blood beside ghost, from 吸血鬼")
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
         ([{"prompt": ""}], "`prompt` cannot be used: it is empty; give a meaning"),
         ([{"prompt": "  \t"}], "it is empty; give a meaning"),
         ([{"prompt": None}], "`prompt`"),
-        ([{"prompt": "thunder dragon of the sea " * 10}], "tokens, but the text encoder reads 20: shorten it"),
+        ([{"prompt": "⿰魚"}], "The description '⿰魚' lacks a part"),
+        ([{"prompt": "left fisk, right thunder"}], "no component 'fisk': did you mean"),
         ([{"prompt": "water " * 1000}], "should have at most 500 characters"),
         ([{"prompt": 5}], "prompt"),
         ([{"prompt": ["water"]}], "prompt"),

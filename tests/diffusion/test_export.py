@@ -32,7 +32,9 @@ def test_a_released_model_draws_what_it_drew_before_in_half_the_bytes(model, tmp
 
 def test_a_released_model_that_is_not_whole_is_refused_in_one_sentence(model, tmp_path):
     save_released(TextToKanji(model), tmp_path)
-    for name in ("unet/diffusion_pytorch_model.safetensors", "text_encoder.json"):
-        (tmp_path / name).unlink()
-        with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring it back with `git checkout`"):
-            TextToKanji.from_pretrained(tmp_path)
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring it back with `git checkout`"):
+        TextToKanji.from_pretrained(tmp_path)
+    (tmp_path / "text_encoder.json").write_text("{")
+    with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring it back with `git checkout`"):
+        TextToKanji.from_pretrained(tmp_path)

@@ -5,22 +5,17 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from tests.training.conftest import Points, Recorder, run_name
 
-from kanji_diffusion.cluster import ClusterSettings
-from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
-from kanji_diffusion.diffusion.loss import DiffusionLossSettings
+from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
-from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet
+from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.render import encode_images
 from kanji_diffusion.pipelines.train_unet import nodes
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
-from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.randomness import SampleRandom
-
 
 TEXT = TextEncoderSettings(max_length=16)
 
@@ -153,100 +148,3 @@ def test_a_first_stage_starts_from_an_earlier_version_with_new_characters(vae, c
     assert tensors_fingerprint(second.state_dict()) == tensors_fingerprint(first.state_dict())
     cold = nodes.initialise_unet(vae, new, TEXT, settings.model_copy(update={"seed": 1}), ScheduleSettings(), tmp_path)
     assert tensors_fingerprint(cold.state_dict()) != tensors_fingerprint(first.state_dict())
-
-
-# A changed value for every field but `start`, which is a place: the weights that lie there count.
-ARCHITECTURE = {
-    "channels": (64, 64),
-    "cross_attention": (True, True),
-    "layers": 2,
-    "heads": 8,
-    "groups": 8,
-    "global_text": False,
-    "time_modulation": "default",
-    "seed": 1,
-}
-SMALL = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)
-
-
-@pytest.fixture(scope="module")
-def caption_states(captions) -> dict[str, np.ndarray]:
-    return nodes.encode_captions(captions, captions.head(0), TextEncoderSettings(max_length=16))
-
-
-@pytest.fixture
-def run_of(vae, caption_states, tmp_path):
-    """The name of the run that a first stage with these settings is."""
-
-    def find(settings: UNetSettings) -> str:
-        start = nodes.initialise_unet(vae, caption_states, TEXT, settings, ScheduleSettings(), tmp_path)
-        unet = continue_unet(start, 8, grow=False)
-        return run_name(unet, Points(), TrainingSettings(steps=1, batch_size=1, learning_rate=1, device="cpu"))
-
-    return find
-
-
-@pytest.mark.parametrize("field", [field for field in UNetSettings.model_fields if field != "start"])
-def test_every_setting_of_the_unet_makes_another_run(run_of, field):
-    assert run_of(SMALL.model_copy(update={field: ARCHITECTURE[field]})) != run_of(SMALL)
-
-
-def test_of_a_warm_start_the_weights_count_and_not_where_they_lie(run_of, vae, caption_states, tmp_path):
-    unet = nodes.initialise_unet(vae, caption_states, TEXT, SMALL, ScheduleSettings(), tmp_path)
-    for place in ("here", "there"):
-        unet.save_pretrained(tmp_path / place)
-        assert run_of(SMALL.model_copy(update={"start": str(tmp_path / place), "seed": 1})) == run_of(SMALL)
-    with torch.no_grad():
-        next(unet.parameters())[0] += 1
-    unet.save_pretrained(tmp_path / "other")
-    assert run_of(SMALL.model_copy(update={"start": str(tmp_path / "other")})) != run_of(SMALL)
-
-
-@pytest.fixture
-def train(vae, captions, caption_states, encode, tmp_path):
-    """Trains a stage of four steps; the UNet and the steps that were trained."""
-    stage = nodes.StageSettings(
-        resolution=16,
-        reads="styles",
-        training=TrainingSettings(steps=4, batch_size=2, learning_rate=0.01, report_every=1, device="cpu"),
-    )
-    latents = encode(stage)
-
-    def run(settings: UNetSettings):
-        tracker = Recorder()
-        unet = nodes.train_stage(
-            latents=latents,
-            caption_states=caption_states,
-            captions=captions,
-            start=nodes.initialise_unet(vae, caption_states, TEXT, settings, ScheduleSettings(), tmp_path),
-            vae=vae,
-            stage=stage,
-            schedule=ScheduleSettings(),
-            loss=DiffusionLossSettings(),
-            dropout=CaptionDropoutSettings(),
-            cluster=ClusterSettings(),
-            tracker=tracker,
-            checkpoints=tmp_path / "checkpoints",
-        )
-        return unet, list(tracker.told.get("unet_16_styles/loss", ()))
-
-    return run
-
-
-def test_a_stage_with_another_number_of_heads_is_trained_from_its_first_step(train, caplog):
-    caplog.set_level("INFO", "kanji_diffusion")
-    first, steps = train(SMALL)
-    assert steps == [1, 2, 3, 4]
-    assert "unet_16_styles starts from step 0" not in caplog.text
-    # The same tensors to start from: nothing but the number of heads tells the two apart.
-    other, steps = train(SMALL.model_copy(update={"heads": 8}))
-    assert steps == [1, 2, 3, 4]
-    assert "unet_16_styles starts from step 0" in caplog.text
-    assert other.config.attention_head_dim == 8
-    assert tensors_fingerprint(other.state_dict()) != tensors_fingerprint(first.state_dict())
-    for settings, trained in ((SMALL, first), (SMALL.model_copy(update={"heads": 8}), other)):
-        caplog.clear()
-        again, steps = train(settings)
-        assert steps == []
-        assert "unet_16_styles is finished" in caplog.text and "it is not trained again" in caplog.text
-        assert tensors_fingerprint(again.state_dict()) == tensors_fingerprint(trained.state_dict())

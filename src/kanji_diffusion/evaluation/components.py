@@ -13,7 +13,7 @@ import torch
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
-from kanji_diffusion.scoring import halves
+from kanji_diffusion.scoring import degradations, halves
 from kanji_diffusion.scoring.components import ComponentRecogniser, calibrates, components_found, join_groups
 
 _BLURRED, _CLOSED = 0.0, 0.9
@@ -48,7 +48,7 @@ def component_report(
         `held_out`, `never_seen`, `never_seen_held_out` (in faces held out), `joined` (halves of two glyphs, asked for
         what they hold), `by_style` of the glyphs held out; and `false`, what should not be found: `swapped` (halves
         that changed places), `replaced` (a half of another glyph), `other` (another character), `blurred`, `closed`
-        (strokes that run together).
+        (the room between strokes filled), `merged` (strokes that ran, a smudge that the training has not).
     """
     held = (glyphs["split"] == "validation").to_numpy(copy=True)
     held[held] = ~calibrates(glyphs.loc[held, "character"])
@@ -118,6 +118,7 @@ def _planted(real: _Shown, faces: Sequence[str], seed: int) -> tuple[_Shown, dic
         "other": _Shown(real.images[other], wanted, characters),
         "blurred": _Shown(_smudged(ink, _BLURRED), real.wanted, real.characters),
         "closed": _Shown(_smudged(ink, _CLOSED), real.wanted, real.characters),
+        "merged": _Shown(degradations.spoil(real.images, "merged", 1.0, seed), real.wanted, real.characters),
     }
 
 

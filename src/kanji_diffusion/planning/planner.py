@@ -34,7 +34,7 @@ _SETTINGS, _FORMAT = "planner.json", 1
 _JOINED_BY = {"⿰": "beside", "⿱": "over"}
 
 # Proposals: how much counts what. Tuned on evaluation/invented_meanings.txt, by looking at the plans.
-_WORD, _COMMON, _RARE, _LATER_GLOSS, _LATER_SENSE, _NARROW = 0.6, 0.2, -0.1, -0.1, -0.1, -0.3
+_WORD, _COMMON, _RARE, _LATER_GLOSS, _LATER_SENSE, _NARROW = 0.6, 0.2, -0.1, -0.1, -0.1, -0.25
 _SHARED_MEANING, _FIT, _STROKE = 0.8, 0.06, -0.03
 _LIGHT = 18
 # A word of which no kanji is nearer than this to its gloss means something else by it (rocket: 黄花清白, a flower).

@@ -165,7 +165,8 @@ class WordIndex:
 def concise(words: pd.DataFrame, kanji: Container[str]) -> pd.DataFrame:
     """What a planner needs of the words: those of known kanji, each once, with their first glosses.
 
-    Words of five kanji that are not common are left out: they mostly say what they mean at length.
+    Words of five kanji that are not common are left out, and of four with a narrow gloss: they mostly say at length
+    what they mean, and that is hardly the gloss.
 
     Args:
         words: What `read_edict` returned.
@@ -177,7 +178,7 @@ def concise(words: pd.DataFrame, kanji: Container[str]) -> pd.DataFrame:
     symbols = words["word"].map(kanji_of)
     kept = words[
         symbols.map(lambda each: all(symbol in kanji for symbol in each))
-        & (words["common"] | (symbols.map(len) <= _MOST_UNCOMMON))
+        & (words["common"] | (symbols.map(len) + words["narrow"] <= _MOST_UNCOMMON))
     ]
     kept = kept.assign(glosses=kept["glosses"].map(lambda each: list(each)[:_GLOSSES])).drop_duplicates("word")
     columns = ["word", "glosses", "first", "narrow", "common", "rare"]

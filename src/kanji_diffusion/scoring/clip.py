@@ -21,7 +21,7 @@ from open_clip.transform import PreprocessCfg
 from pydantic import Field, model_validator
 from torch import nn
 
-from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_folder
+from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, text_encoder_folder
 from kanji_diffusion.diffusion.vae import to_model_range
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, bend
@@ -179,6 +179,8 @@ def build_scorer(settings: ClipSettings, text: TextEncoderSettings) -> ClipScore
     """
     if settings.source != TRAINED:
         return _pretrained(settings, text)
+    # A text encoder that is trained along with a UNet is not there yet, and knows no meanings but those of its captions.
+    text = TextEncoderSettings() if text.source == TRAINED else text
     folder = str(text_encoder_folder(text))
     vision = {"image_size": settings.image_size, "layers": list(settings.layers), "width": settings.width}
     text_tower = {

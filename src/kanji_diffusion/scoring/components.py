@@ -26,7 +26,7 @@ from transformers.models.resnet.modeling_resnet import ResNetConvLayer, ResNetEn
 from kanji_diffusion.diffusion.vae import to_model_range
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.compositions import Compositions
-from kanji_diffusion.glyphs.kanjivg import WHOLE, Composition
+from kanji_diffusion.glyphs.kanjivg import LAYOUTS, WHOLE, Composition
 from kanji_diffusion.scoring import halves
 from kanji_diffusion.scoring.recogniser import BendSettings, bend, resample
 from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
@@ -39,6 +39,7 @@ _NOTHING = 0
 """The class of a slot in which no component is that is known."""
 _UNTOLD = -100
 """The label of a slot about which a picture says nothing: torch's own custom for what has no loss."""
+_ORDER = list(dict.fromkeys(slot for slots in LAYOUTS.values() for slot in slots))
 _HEADS = 4
 _FIRST, _SECOND = ("left", "top"), ("right", "bottom")
 _MIRRORED = dict(zip(_FIRST + _SECOND, _SECOND + _FIRST, strict=True))
@@ -117,8 +118,9 @@ class Vocabulary:
         components: Counter[str] = Counter()
         for composition in compositions:
             placed = list(parts_of(composition))
-            slots.update({slot for slot, _ in placed})
-            components.update({part.base for _, part in placed if part.base})
+            # Not sets, whose order differs from process to process, and with it the order of equals.
+            slots.update(dict.fromkeys(slot for slot, _ in placed).keys())
+            components.update(dict.fromkeys(part.base for _, part in placed if part.base).keys())
         return cls(
             tuple(slot for slot, count in slots.most_common() if count >= settings.fewest_in_slot),
             tuple(part for part, count in components.most_common() if count >= settings.fewest),
@@ -482,10 +484,15 @@ def _probabilities(model: ComponentRecogniser, images: np.ndarray) -> torch.Tens
     return model(pixels).float().softmax(dim=2).cpu()
 
 
+def _in_order(slot: str) -> int:
+    top = slot.rpartition("/")[2]
+    return _ORDER.index(top) if top in _ORDER else len(_ORDER)
+
+
 def _told(model: ComponentRecogniser, classes: Sequence[int], prefix: str = "") -> str:
     """What is read in the slots directly below `prefix`; a part that is not known is told by its parts."""
     phrases = []
-    for slot, held in zip(model.config.slots, classes, strict=True):
+    for slot, held in sorted(zip(model.config.slots, classes, strict=True), key=lambda each: _in_order(each[0])):
         name = slot.removeprefix(prefix)
         if not slot.startswith(prefix) or "/" in name:
             continue

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from diffusers import StableDiffusionPipeline
+from kedro.io.core import DatasetError
 from PIL import Image
 from pydantic import Field, RootModel, field_validator, model_validator
 from transformers import ResNetForImageClassification
@@ -139,7 +140,10 @@ def load_model(name: ModelName, models: Path) -> TextToKanji:
             "model_index.json of a diffusers pipeline."
         )
     kind = f"{TextToKanji.__module__}.{TextToKanji.__name__}"
-    return ModelFolderDataset(filepath=folder.as_posix(), class_path=kind).load()
+    try:
+        return ModelFolderDataset(filepath=folder.as_posix(), class_path=kind).load()
+    except DatasetError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, KanjiDiffusionError) else error) from None
 
 
 def name_released_model(folder: Path) -> ModelName:
