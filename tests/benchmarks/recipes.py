@@ -14,6 +14,7 @@ are the shares of the pictures that an OCR engine reads as what was asked for, t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -56,11 +57,11 @@ _COLUMNS = ("trained", "meaning", "zero-shot")
 class Recipe:
     """What differs from the configuration.
 
-    The mappings hold fields of its parameters; those of `stage` and `training` go to every stage. `shares` are those of
-    the forms of captions ("meaning", "composed", "parts"), `repeats` the style repeats. `rate` and `batch` multiply
-    learning rate and batch size. `reads` are the glyphs that the stages read, in their order, the last for all further
-    ones. `stages` are positions among the configured ones; None for the first ones that are asked for. With `grown` the
-    UNet has its outer level from the start.
+    The mappings hold fields of its parameters; those of `stage` and `training` go to every stage, those of `shares` are
+    the shares of the captions' forms, those of `repeats` style repeats. `rate` and `batch` multiply learning rate and
+    batch size. `stages` are positions among the configured ones, None for the first ones that are asked for, and
+    `reads` what they read, in their order, the last for all further ones. With `grown` the UNet has its outer level
+    from the start.
     """
 
     text: dict[str, Any] = field(default_factory=dict)
@@ -73,8 +74,8 @@ class Recipe:
     repeats: dict[str, int] | None = None
     rate: float = 1.0
     batch: float = 1.0
-    reads: tuple[str, ...] = ()
     stages: tuple[int, ...] | None = None
+    reads: tuple[str, ...] = ()
     grown: bool = False
 
 
@@ -90,21 +91,19 @@ RECIPES = {
     "cross-attention on the inner level alone": Recipe(unet={"cross_attention": (False, True)}),
     "cross-attention on both levels": Recipe(unet={"cross_attention": (True, True)}),
     "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
-    "two blocks a level": Recipe(unet={"layers": 2}),
     "captions: a third each": Recipe(shares={"meaning": 1, "composed": 1, "parts": 1}),
     "captions: half meaning": Recipe(shares={"meaning": 2, "composed": 1, "parts": 1}),
     "captions: composed or meaning": Recipe(shares={"meaning": 1, "composed": 3, "parts": 0}),
     "captions: parts alone": Recipe(shares={"meaning": 0, "composed": 0, "parts": 1}),
-    "all styles alike": Recipe(repeats={}),
-    "structure read twice": Recipe(repeats={"brush": 4, STRUCTURE: 2}),
-    "styles from the start": Recipe(reads=("styles",)),
-    "all glyphs throughout": Recipe(reads=("all",)),
-    "structure first, then styles": Recipe(stages=(0, 1), reads=("structure", "styles")),
-    "structure in the first stage alone": Recipe(stages=(0, 1), reads=("all", "styles")),
+    "all glyphs in every stage": Recipe(reads=("all",)),
+    "structure glyphs in the first stage alone": Recipe(reads=("structure", "styles")),
+    "no structure stage": Recipe(stages=(1,)),
+    "no structure glyphs": Recipe(stages=(1,), reads=("styles",)),
+    "structure read twice": Recipe(repeats={"structure": 2}),
+    "brush read once": Recipe(repeats={"brush": 1}),
+    "brush read four times": Recipe(repeats={"brush": 4}),
     "sample prediction": Recipe(schedule={"prediction": "sample"}),
-    "epsilon prediction": Recipe(schedule={"prediction": "epsilon"}),
     "cosine betas": Recipe(schedule={"betas": "squaredcos_cap_v2"}),
-    "zero terminal SNR": Recipe(schedule={"zero_terminal_snr": True}),
     "all timesteps alike": Recipe(stage={"emphasis": None}),
     "min-SNR-5": Recipe(stage={"emphasis": None}, loss={"min_snr_gamma": 5.0}),
     "AdamW": Recipe(training={"optimizer": "adamw"}, rate=0.5),
@@ -113,11 +112,10 @@ RECIPES = {
     "half the rate": Recipe(rate=0.5),
     "twice the rate": Recipe(rate=2),
     "no average": Recipe(training={"ema_decay": 0.0}),
-    "two stages": Recipe(stages=(0, 1)),
-    "two stages, outer level like the inner": Recipe(stages=(0, 1), stage={"grow_layers": None}),
-    "two stages, not grown": Recipe(stages=(0, 1), stage={"grow": False}),
-    "two stages, all views": Recipe(stages=(0, 1), stage={"views": None}),
-    "second stage alone": Recipe(stages=(1,), grown=True),
+    "three stages": Recipe(stages=(0, 1, 2)),
+    "three stages, outer level like the inner": Recipe(stages=(0, 1, 2), stage={"grow_layers": None}),
+    "three stages, all views": Recipe(stages=(0, 1, 2), stage={"views": None}),
+    "third stage alone": Recipe(stages=(2,), grown=True),
 }
 
 
@@ -132,85 +130,71 @@ class Bench:
 
     def __init__(self, catalog: Any, stages: int, pictures: int) -> None:
         self.load, self.first = catalog.load, tuple(range(stages))
-        found = self.load("params:stages")
-        self.stages = {name: self.load(f"params:stages.{name}") for name in found if found[name] is not None}
+        self.stages = [
+            (name, self.load(f"params:stages.{name}")) for name, stage in self.load("params:stages").items() if stage
+        ]
         self.captions = self.load("captions"), self.load("structure_captions")
         self.every = pd.concat(self.captions, ignore_index=True)
         self.vae = self.load("vae")
         self.prompts = {name: _some(table, pictures) for name, table in self._prompts().items()}
-        self.latents, self.frozen = cache(self._encode), cache(self._frozen)
+        self.latents, self.frozen = cache(self._latents), cache(self._frozen)
 
     def _prompts(self) -> dict[str, pd.DataFrame]:
         """What can be drawn for each column: character, style and text."""
-        captions = self.captions[0]
+        captions, further, settings = map(self.load, ("captions", "structure_characters", "params:captions"))
         built = Compositions(self.load("compositions"), self.load("component_names"))
-        further, settings = self.load("structure_characters"), self.load("params:captions")
         unseen = [
             (character, style, expand_prompt(built.describe(built.of(character)), style, settings))
             for character in further.loc[further["role"] == ZERO_SHOT, "character"]
             for style in sorted(captions["style"].unique())
         ]
         zero_shot = pd.DataFrame(unseen, columns=["character", "style", "text"])
-        tables = drawing_captions(captions), captions[captions["form"] == "long"], zero_shot
-        return dict(zip(_COLUMNS, tables, strict=True))
+        return dict(
+            zip(_COLUMNS, (drawing_captions(captions), captions[captions["form"] == "long"], zero_shot), strict=True)
+        )
 
-    def _encode(self, name: str, views: int | None, reads: str) -> dict[str, np.ndarray]:
-        """What a stage is trained on if it reads these glyphs."""
-        stage = self.stages[name]
+    def _latents(self, name: str, views: int | None, reads: str) -> dict[str, np.ndarray]:
+        """What the stage `name` is trained on if it reads these glyphs."""
+        stage = dict(self.stages)[name]
         if (stage.views, stage.reads) == (views, reads):
             return self.load(f"{name}.latents")
         stage = stage.model_copy(update={"views": views, "reads": reads})
         glyphs = map(self.load, ("vae_gate", "glyphs", "selected_glyphs", "structure_glyphs"))
         return nodes.encode_latents(self.vae, *glyphs, *self.captions, stage, self.load("params:style_repeats"))
 
-    def _frozen(self, settings: TextEncoderSettings) -> tuple[TextEncoder, np.ndarray]:
-        return load_text_encoder(settings), nodes.encode_captions(*self.captions, settings)["states"]
+    def _frozen(self, settings: TextEncoderSettings) -> tuple[TextEncoder, np.ndarray, bool]:
+        return load_text_encoder(settings), nodes.encode_captions(*self.captions, settings)["states"], False
 
     def text(self, recipe: Recipe, seed: int) -> tuple[TextEncoder, np.ndarray, bool]:
         """The text encoder, what is read of every caption in training, and whether the encoder is trained."""
         settings = self.load("params:text_encoder").model_copy(update=recipe.text)
-        trained = settings.source == TRAINED
-        if trained:
-            settings = settings.model_copy(update={"seed": seed})
-            names, unet = self.load("component_names"), self.load("params:unet").model_copy(update={"start": None})
-            encoder = nodes.start_text_encoder(*self.captions, names, settings, unet, Path())
-            read = nodes.tokenise_captions(*self.captions, encoder)["tokens"]
-        else:
-            encoder, read = self.frozen(settings)
-        # Found out before training and not after it.
-        for prompts in self.prompts.values():
-            encoder.check_lengths(prompts["text"].tolist())
-        return encoder, read, trained
+        if settings.source != TRAINED:
+            return self.frozen(settings)
+        settings = settings.model_copy(update={"seed": seed})
+        unet = self.load("params:unet").model_copy(update={"start": None})
+        encoder = nodes.start_text_encoder(*self.captions, self.load("component_names"), settings, unet, Path())
+        return encoder, nodes.tokenise_captions(*self.captions, encoder)["tokens"], True
 
-    def chosen(self, recipe: Recipe) -> list[tuple[str, nodes.StageSettings, float]]:
-        """The recipe's stages with their names and shares of the images."""
+    def modules(
+        self, recipe: Recipe, encoder: TextEncoder, trained: bool, seed: int
+    ) -> Iterator[tuple[str, nodes.StageSettings, float, nn.Module]]:
+        """Each stage's name, settings and share of the images, and the module to train, with the weights so far."""
         positions = self.first if recipe.stages is None else recipe.stages
-        found = [list(self.stages.items())[position] for position in positions]
-        images = [stage.training.steps * stage.training.batch_size for _, stage in found]
+        images = [self.stages[at][1].training.steps * self.stages[at][1].training.batch_size for at in positions]
         reads = [{"reads": each} for each in recipe.reads] or [{}]
-        return [
-            (
-                name,
-                stage.model_copy(update=recipe.stage | reads[min(place, len(reads) - 1)]),
-                images[place] / sum(images),
-            )
-            for place, (name, stage) in enumerate(found)
-        ]
-
-    def size(self, stage: nodes.StageSettings) -> int:
-        """Height and width of the latents of `stage`."""
-        return stage.resolution // vaes.factor(self.vae)
-
-    def unet(
-        self, recipe: Recipe, stage: nodes.StageSettings, width: int, seed: int, start: UNet2DConditionModel | None
-    ) -> UNet2DConditionModel:
-        """The UNet that `stage` starts from; `start` is that of the stage before, `width` that of the text states."""
-        if start is not None:
-            return continue_unet(start, self.size(stage), stage.grow, stage.grow_layers)
         settings = UNetSettings(**self.load("params:unet").model_dump() | recipe.unet)
-        torch.manual_seed(seed)
-        unet = text_unet(settings, self.vae.config.latent_channels, self.size(stage), width)
-        return continue_unet(unet, self.size(stage), True, stage.grow_layers) if recipe.grown else unet
+        unet = None
+        for place, at in enumerate(positions):
+            name, stage = self.stages[at]
+            stage = stage.model_copy(update=recipe.stage | reads[min(place, len(reads) - 1)])
+            size = stage.resolution // vaes.factor(self.vae)
+            grow = stage.grow if unet else recipe.grown
+            if not unet:
+                torch.manual_seed(seed)
+                unet = text_unet(settings, self.vae.config.latent_channels, size, encoder.width)
+            unet = continue_unet(unet, size, grow, stage.grow_layers)
+            module = TextConditionedUNet(unet, encoder.model.requires_grad_(True)) if trained else unet
+            yield name, stage, images[place] / sum(images), module
 
     def store(self, name: str, stage: nodes.StageSettings, recipe: Recipe, read: np.ndarray) -> LatentStore:
         """What `stage` is trained on, captions read by the recipe's shares and glyphs by its repeats."""
@@ -222,21 +206,18 @@ class Bench:
         if recipe.repeats is not None:
             split = np.where(rows[:, 0] < len(self.captions[0]), "train", STRUCTURE)
             glyphs = pd.DataFrame({"style": self.every["style"].to_numpy()[rows[:, 0]], "split": split})
-            latents["repeats"] = StyleRepeats(recipe.repeats).of(glyphs)
-        distribution = {part: latents[part] for part in ("mean", "std")}
-        dropout = self.load("params:caption_dropout").rate
-        return LatentStore(distribution, read, latents["captions"], dropout, latents["repeats"], latents["shares"])
+            latents["repeats"] = StyleRepeats(self.load("params:style_repeats").root | recipe.repeats).of(glyphs)
+        distribution, dropout = {part: latents[part] for part in ("mean", "std")}, self.load("params:caption_dropout")
+        return LatentStore(distribution, read, latents["captions"], dropout.rate, latents["repeats"], latents["shares"])
 
     def operations(self, recipe: Recipe) -> float:
         """Floating-point operations of an image's forward and backward pass, mean over the stages."""
-        encoder, read, trained = self.text(recipe, 0)
-        unet, total = None, 0.0
-        for _, stage, share in self.chosen(recipe):
-            unet = self.unet(recipe, stage, encoder.width, 0, unet)
-            size = self.size(stage)
-            latents, caption = torch.zeros(1, unet.config.in_channels, size, size), torch.from_numpy(read[:1].copy())
+        (encoder, read, trained), total = self.text(recipe, 0), 0.0
+        for _, stage, share, module in self.modules(recipe, encoder, trained, 0):
+            size = stage.resolution // vaes.factor(self.vae)
+            latents = torch.zeros(1, self.vae.config.latent_channels, size, size)
             with FlopCounterMode(display=False) as counted:
-                conditioned(unet, encoder, trained)(latents, 1, caption).sample.sum().backward()
+                module(latents, 1, torch.from_numpy(read[:1].copy())).sample.sum().backward()
             total += share * counted.get_total_flops()
         return total
 
@@ -244,25 +225,24 @@ class Bench:
         """What the OCR engine reads for each column, and how many images were seen."""
         schedule = self.load("params:schedule").model_copy(update=recipe.schedule)
         settings = self.load("params:diffusion_loss").model_copy(update=recipe.loss)
-        positions = self.first if recipe.stages is None else recipe.stages
-        default = Recipe(stages=tuple(range(max(positions) + 1)))
+        default = Recipe(stages=tuple(range(max(recipe.stages or self.first) + 1)))
         images = round(images * self.operations(default) / self.operations(recipe))
         encoder, read, trained = self.text(recipe, seed)
-        unet, seen = None, 0
-        for name, stage, share in self.chosen(recipe):
+        for prompts in self.prompts.values():
+            encoder.check_lengths(prompts["text"].tolist())
+        seen = 0
+        for name, stage, share, module in self.modules(recipe, encoder, trained, seed):
             batch = max(1, round(stage.training.batch_size * recipe.batch))
             training = stage.training.model_copy(
                 update={"steps": max(1, round(images * share / batch)), "batch_size": batch, "seed": seed}
                 | {"learning_rate": stage.training.learning_rate * recipe.rate, "sheet_every": 0}
                 | recipe.training
             )
-            unet = self.unet(recipe, stage, encoder.width, seed, unet)
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
-            module = conditioned(unet, encoder, trained)
             train(module, loss, self.store(name, stage, recipe, read), training, name="recipe")
             seen += training.steps * batch
-        assert unet is not None
-        return [self.read(unet, encoder, schedule, table, seed) for table in self.prompts.values()], seen
+        unet = module.unet if trained else module
+        return [self.read(unet, encoder, schedule, prompts, seed) for prompts in self.prompts.values()], seen
 
     def read(
         self, unet: UNet2DConditionModel, encoder: TextEncoder, schedule: Any, prompts: pd.DataFrame, seed: int
@@ -275,11 +255,6 @@ class Bench:
         process, sampling = training_schedule(schedule), self.load("params:sampling")
         pictures = sample(unet, self.vae.to(unet.device), process, states[1:], states[0], seeds, sampling)
         return float(np.mean(np.array(read_texts(pictures)) == prompts["character"].to_numpy()))
-
-
-def conditioned(unet: UNet2DConditionModel, encoder: TextEncoder, trained: bool) -> nn.Module:
-    """What is trained: the UNet, along with the text encoder if this is `trained`."""
-    return TextConditionedUNet(unet, encoder.model.requires_grad_(True)) if trained else unet
 
 
 def form_shares(captions: pd.DataFrame, shares: CaptionShares) -> np.ndarray:
@@ -296,9 +271,8 @@ def _some(prompts: pd.DataFrame, most: int) -> pd.DataFrame:
     """At most so many rows, of evenly spaced characters in every style."""
     characters = prompts["character"].unique()
     count = min(len(characters), max(1, most // max(1, prompts["style"].nunique())))
-    return prompts[
-        prompts["character"].isin([characters[number * len(characters) // count] for number in range(count)])
-    ]
+    chosen = [characters[number * len(characters) // count] for number in range(count)]
+    return prompts[prompts["character"].isin(chosen)]
 
 
 def main() -> None:
@@ -307,7 +281,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument("--images", type=int, default=10560)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--stages", type=int, default=1, help="so many of the configured stages, the first")
+    parser.add_argument("--stages", type=int, default=2, help="so many of the configured stages, the first")
     parser.add_argument("--pictures", type=int, default=160, help="drawn for each column, at most")
     parser.add_argument("--env")
     parser.add_argument("--threads", type=int)
