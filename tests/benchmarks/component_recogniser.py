@@ -8,7 +8,7 @@ seconds that drawing, training and checking took.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -92,5 +92,8 @@ def _changed(settings: Any, **values: int | None) -> Any:
 
 
 if __name__ == "__main__":
-    numbers = [int(argument) for argument in sys.argv[1:3]] + [None, None]
-    main(numbers[0], numbers[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", type=int, nargs="?")
+    parser.add_argument("characters", type=int, nargs="?")
+    asked = parser.parse_args()
+    main(asked.steps, asked.characters)

@@ -1,12 +1,13 @@
 """Do the averaged weights draw better than those of the last step?
 
-Run after `make run`, from the project's root: `.venv/bin/python tests/benchmarks/ema_against_raw.py`. It draws the
-samples of `evaluate` with both sets of weights of the last stage's newest checkpoint, from the same seeds, and prints
-their reading scores and the gain of the average, paired by character and style.
+Run after `make run`, from the project's root: `.venv/bin/python tests/benchmarks/ema_against_raw.py [--env E]`. It
+draws the samples of `evaluate` with both sets of weights of the last stage's newest checkpoint, from the same seeds,
+and prints their reading scores and the gain of the average, paired by character and style.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.diffusion.sampler import draw
+from kanji_diffusion.diffusion.text import TRAINED, TextConditionedUNet
 from kanji_diffusion.evaluation.metrics import interval, score_readings
 from kanji_diffusion.evaluation.versions import reading_gain
 from kanji_diffusion.training.checkpoint import load_checkpoint
@@ -22,21 +24,25 @@ from kanji_diffusion.training.hardware import set_threads
 
 def main() -> None:
     """Draw with both and print what is read."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env")
+    env = parser.parse_args().env
     root = Path.cwd()
     bootstrap_project(root)
     set_threads()
-    with KedroSession.create(root) as session:
+    with KedroSession.create(root, env=env) as session:
         catalog = session.load_context().catalog
         model, recogniser = catalog.load("text_to_kanji").pipeline, catalog.load("recogniser")
         samples = catalog.load("samples").drop(columns="image")
-        sampling = catalog.load("params:sampling")
-    checkpoints = root.glob("data/06_models/checkpoints/unet_*/*/step_*/manifest.json")
-    newest = max(checkpoints, key=lambda path: path.stat().st_mtime).parent
+        sampling, text = catalog.load("params:sampling"), catalog.load("params:text_encoder")
+        checkpoints = catalog.load("checkpoints")
+    trained = TextConditionedUNet(model.unet, model.text_encoder) if text.source == TRAINED else model.unet
+    newest = max(checkpoints.glob("unet_*/*/step_*/manifest.json"), key=lambda path: path.stat().st_mtime).parent
     print(f"Weights of {newest}; {len(samples)} samples.")
     read: dict[str, pd.DataFrame] = {}
     weights = load_checkpoint(newest, ("ema", "module")).tensors
     for name in ("ema", "module"):
-        model.unet.load_state_dict(weights[name])
+        trained.load_state_dict(weights[name])
         pictures = draw(model, samples["prompt"].tolist(), samples["seed"].tolist(), sampling)
         reading = score_readings(samples["character"].tolist(), pictures, recogniser)
         read[name] = pd.concat([samples[["character", "style"]], reading], axis=1)

@@ -8,6 +8,7 @@ makes room, and continues. Exits with 1 if the last good checkpoint is lost or t
 
 from __future__ import annotations
 
+import argparse
 import resource
 import shutil
 import subprocess
@@ -102,8 +103,10 @@ def run_until_two(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]), mounted=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mounted", nargs="?", type=Path, help=argparse.SUPPRESS)
+    if mounted := parser.parse_args().mounted:
+        main(mounted, mounted=True)
     with tempfile.TemporaryDirectory() as name:
         namespace = ["unshare", "--mount", "--map-root-user"]
         if (

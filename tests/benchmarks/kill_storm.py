@@ -7,6 +7,7 @@ At the end the newest must equal, bit for bit, the one of a run that was never k
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import random
@@ -141,5 +142,8 @@ def main(kills: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    main(*given, *(100, 0)[len(given) :])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kills", type=int, nargs="?", default=100)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    asked = parser.parse_args()
+    main(asked.kills, asked.seed)

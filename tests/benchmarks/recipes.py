@@ -1,18 +1,20 @@
-"""Which recipe reads best at equal compute? One change of the default at a time, each with several seeds.
+"""Which recipe reads best at equal compute? One change of the configuration at a time, each with several seeds.
 
 Run after `make run`, from the project's root:
-`.venv/bin/python -m tests.benchmarks.recipes [--images N] [--seeds S] [--env E] [NAME ...]`.
-Each recipe trains a UNet from random weights for as many floating-point operations as the default needs for N images
-(10,560 by default) of its first stage or, where the second stage takes part, of both in the proportions of their steps.
-Printed are the shares of the samples, half of the characters in every style, that the project's recogniser and an OCR
-engine read: the mean over the seeds, and every seed's.
+`.venv/bin/python -m tests.benchmarks.recipes [--images N] [--seeds S] [--stages K] [--env E] [NAME ...]`.
+Each recipe trains a UNet and, where it is trained along, a text encoder from random weights, for as many floating-point
+operations as the configuration needs for N images of its first K stages, in the proportions of their steps. Printed
+are the shares of the pictures that an OCR engine reads as what was asked for, the mean over the seeds and every seed's:
+
+- trained: characters of the training set, from the captions that they are drawn from, in every style;
+- meaning: the same characters from their meanings alone;
+- zero-shot: characters that nothing is trained on, from their components, in every style.
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,73 +23,99 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL
+from diffusers import UNet2DConditionModel
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss
-from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling
 from kanji_diffusion.diffusion.sampler import sample
 from kanji_diffusion.diffusion.schedule import training_schedule
+from kanji_diffusion.diffusion.text import (
+    TRAINED,
+    TextConditionedUNet,
+    TextEncoder,
+    TextEncoderSettings,
+    load_text_encoder,
+)
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
-from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs, state_rows
+from kanji_diffusion.glyphs.captions import CaptionShares, drawing_captions, expand_prompt
+from kanji_diffusion.glyphs.compositions import Compositions
+from kanji_diffusion.glyphs.structure import STRUCTURE, ZERO_SHOT
+from kanji_diffusion.pipelines.train_unet import nodes
 from kanji_diffusion.scoring.ocr import read_texts
-from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.loop import train
+
+_COLUMNS = ("trained", "meaning", "zero-shot")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs from the default.
+    """What differs from the configuration.
 
-    `stages` are positions among the configured ones; with `grown` the UNet has its outer level from the start, and with
-    `even` all styles are read alike. `noise` channels are added to the latents that hold nothing, as an autoencoder
-    leaves them that has more than it needs. Without `whitened` the pooled text is trained as it comes.
+    The mappings hold fields of its parameters; those of `stage` and `training` go to every stage, those of `shares` are
+    the shares of the captions' forms, those of `repeats` style repeats. `rate` and `batch` multiply learning rate and
+    batch size. `stages` are positions among the configured ones, None for the first ones that are asked for, and
+    `reads` what they read, in their order, the last for all further ones. With `grown` the UNet has its outer level
+    from the start.
     """
 
+    text: dict[str, Any] = field(default_factory=dict)
     unet: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
     loss: dict[str, Any] = field(default_factory=dict)
     stage: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    shares: dict[str, float] | None = None
+    repeats: dict[str, int] | None = None
     rate: float = 1.0
-    stages: tuple[int, ...] = (0,)
+    batch: float = 1.0
+    stages: tuple[int, ...] | None = None
+    reads: tuple[str, ...] = ()
     grown: bool = False
-    even: bool = False
-    noise: int = 0
-    whitened: bool = True
 
 
 RECIPES = {
     "default": Recipe(),
+    # MiniLM splits words: its captions are longer.
+    "frozen MiniLM": Recipe(text={"source": "bundled", "max_length": 64}),
+    "text encoder of one layer": Recipe(text={"layers": 1}),
+    "text encoder of four layers": Recipe(text={"layers": 4}),
+    "text encoder of width 64": Recipe(text={"width": 64}),
+    "text encoder of width 256": Recipe(text={"width": 256}),
+    "no text pooled": Recipe(unet={"global_text": False}),
+    "cross-attention on the inner level alone": Recipe(unet={"cross_attention": (False, True)}),
+    "cross-attention on both levels": Recipe(unet={"cross_attention": (True, True)}),
+    "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
+    "captions: a third each": Recipe(shares={"meaning": 1, "composed": 1, "parts": 1}),
+    "captions: half meaning": Recipe(shares={"meaning": 2, "composed": 1, "parts": 1}),
+    "captions: composed or meaning": Recipe(shares={"meaning": 1, "composed": 3, "parts": 0}),
+    "captions: parts alone": Recipe(shares={"meaning": 0, "composed": 0, "parts": 1}),
+    "all glyphs in every stage": Recipe(reads=("all",)),
+    "structure glyphs in the first stage alone": Recipe(reads=("structure", "styles")),
+    "no structure stage": Recipe(stages=(1,)),
+    "no structure glyphs": Recipe(stages=(1,), reads=("styles",)),
+    "structure read twice": Recipe(repeats={"structure": 2}),
+    "brush read once": Recipe(repeats={"brush": 1}),
+    "brush read four times": Recipe(repeats={"brush": 4}),
+    "sample prediction": Recipe(schedule={"prediction": "sample"}),
+    "cosine betas": Recipe(schedule={"betas": "squaredcos_cap_v2"}),
     "all timesteps alike": Recipe(stage={"emphasis": None}),
     "min-SNR-5": Recipe(stage={"emphasis": None}, loss={"min_snr_gamma": 5.0}),
-    "epsilon": Recipe(schedule={"prediction": "epsilon"}),
-    "sample": Recipe(schedule={"prediction": "sample"}),
-    "cosine betas": Recipe(schedule={"betas": "squaredcos_cap_v2"}),
-    "zero terminal SNR": Recipe(schedule={"zero_terminal_snr": True}),
-    "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
-    "cross-attention on both levels": Recipe(unet={"cross_attention": (True, True)}),
-    "no pooled text": Recipe(unet={"global_text": False}),
-    "text as it comes": Recipe(whitened=False),
     "AdamW": Recipe(training={"optimizer": "adamw"}, rate=0.5),
-    "half the batch": Recipe(training={"batch_size": 16}),
-    "twice the batch": Recipe(training={"batch_size": 64}),
+    "half the batch": Recipe(batch=0.5),
+    "twice the batch": Recipe(batch=2),
     "half the rate": Recipe(rate=0.5),
-    "twice the rate": Recipe(rate=2.0),
+    "twice the rate": Recipe(rate=2),
     "no average": Recipe(training={"ema_decay": 0.0}),
-    "all styles alike": Recipe(even=True),
-    "two channels of noise": Recipe(noise=2),
-    "32 to 64": Recipe(stages=(0, 1)),
-    "32 to 64, outer level like the inner": Recipe(stages=(0, 1), stage={"grow_layers": None}),
-    "32 to 64, not grown": Recipe(stages=(0, 1), stage={"grow": False}),
-    "32 to 64, all views": Recipe(stages=(0, 1), stage={"views": None}),
-    "64 alone": Recipe(stages=(1,), grown=True),
+    "three stages": Recipe(stages=(0, 1, 2)),
+    "three stages, outer level like the inner": Recipe(stages=(0, 1, 2), stage={"grow_layers": None}),
+    "three stages, all views": Recipe(stages=(0, 1, 2), stage={"views": None}),
+    "third stage alone": Recipe(stages=(2,), grown=True),
 }
 
 
@@ -96,127 +124,165 @@ class Bench:
 
     Args:
         catalog: Of the project.
+        stages: How many of its stages a recipe is trained in, unless it says which.
+        pictures: How many are drawn for each column, at most.
     """
 
-    def __init__(self, catalog: Any) -> None:
-        self.catalog = catalog
-        self.vae, self.captions = catalog.load("vae"), catalog.load("captions")
-        self.caption_states = catalog.load("caption_states")
-        self.states = self.caption_states["states"]
-        self.glyphs, self.selected = catalog.load("glyphs"), catalog.load("selected_glyphs")
-        self.repeats = catalog.load("params:style_repeats")
-        self.recogniser = catalog.load("recogniser")
-        stages = catalog.load("params:stages")
-        self.stages = [catalog.load(f"params:stages.{name}") for name in stages if stages[name] is not None]
-        self.dropout = catalog.load("params:caption_dropout").rate
-        self._encode = cache(self._encode)
+    def __init__(self, catalog: Any, stages: int, pictures: int) -> None:
+        self.load, self.first = catalog.load, tuple(range(stages))
+        self.stages = [
+            (name, self.load(f"params:stages.{name}")) for name, stage in self.load("params:stages").items() if stage
+        ]
+        self.captions = self.load("captions"), self.load("structure_captions")
+        self.every = pd.concat(self.captions, ignore_index=True)
+        self.vae = self.load("vae")
+        self.prompts = {name: _some(table, pictures) for name, table in self._prompts().items()}
+        self.latents, self.frozen = cache(self._latents), cache(self._frozen)
 
-    def _encode(self, resolution: int, views: int | None) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-        """The glyphs that a stage reads, with mean and deviation of their latents."""
-        kept = stage_glyphs(self.glyphs, self.selected, views)
-        return kept, *vaes.encode(self.vae, vaes.resize(decode_images(kept), resolution))
+    def _prompts(self) -> dict[str, pd.DataFrame]:
+        """What can be drawn for each column: character, style and text."""
+        captions, further, settings = map(self.load, ("captions", "structure_characters", "params:captions"))
+        built = Compositions(self.load("compositions"), self.load("component_names"))
+        unseen = [
+            (character, style, expand_prompt(built.describe(built.of(character)), style, settings))
+            for character in further.loc[further["role"] == ZERO_SHOT, "character"]
+            for style in sorted(captions["style"].unique())
+        ]
+        zero_shot = pd.DataFrame(unseen, columns=["character", "style", "text"])
+        return dict(
+            zip(_COLUMNS, (drawing_captions(captions), captions[captions["form"] == "long"], zero_shot), strict=True)
+        )
 
-    def unet(self, recipe: Recipe, stage: int, seed: int, start: torch.nn.Module | None = None) -> torch.nn.Module:
-        """The UNet that `stage` starts from; `start` is that of the stage before."""
-        size = self.size(stage)
-        if start is not None:
-            chosen = self.stages[stage].model_copy(update=recipe.stage)
-            return continue_unet(start, size, chosen.grow, chosen.grow_layers)
-        settings = UNetSettings(**self.catalog.load("params:unet").model_dump() | recipe.unet)
-        torch.manual_seed(seed)
-        unet = text_unet(settings, self.vae.config.latent_channels + recipe.noise, size, self.states.shape[-1])
-        if recipe.whitened:
-            start_whitened(unet, self.caption_states)
-        return continue_unet(unet, size, True, self.stages[stage].grow_layers) if recipe.grown else unet
+    def _latents(self, name: str, views: int | None, reads: str) -> dict[str, np.ndarray]:
+        """What the stage `name` is trained on if it reads these glyphs."""
+        stage = dict(self.stages)[name]
+        if (stage.views, stage.reads) == (views, reads):
+            return self.load(f"{name}.latents")
+        stage = stage.model_copy(update={"views": views, "reads": reads})
+        glyphs = map(self.load, ("vae_gate", "glyphs", "selected_glyphs", "structure_glyphs"))
+        return nodes.encode_latents(self.vae, *glyphs, *self.captions, stage, self.load("params:style_repeats"))
 
-    def size(self, stage: int) -> int:
-        """Height and width of the latents of `stage`."""
-        return self.stages[stage].resolution // vaes.factor(self.vae)
+    def _frozen(self, settings: TextEncoderSettings) -> tuple[TextEncoder, np.ndarray, bool]:
+        return load_text_encoder(settings), nodes.encode_captions(*self.captions, settings)["states"], False
+
+    def text(self, recipe: Recipe, seed: int) -> tuple[TextEncoder, np.ndarray, bool]:
+        """The text encoder, what is read of every caption in training, and whether the encoder is trained."""
+        settings = self.load("params:text_encoder").model_copy(update=recipe.text)
+        if settings.source != TRAINED:
+            return self.frozen(settings)
+        settings = settings.model_copy(update={"seed": seed})
+        unet = self.load("params:unet").model_copy(update={"start": None})
+        encoder = nodes.start_text_encoder(*self.captions, self.load("component_names"), settings, unet, Path())
+        return encoder, nodes.tokenise_captions(*self.captions, encoder)["tokens"], True
+
+    def modules(
+        self, recipe: Recipe, encoder: TextEncoder, trained: bool, seed: int
+    ) -> Iterator[tuple[str, nodes.StageSettings, float, nn.Module]]:
+        """Each stage's name, settings and share of the images, and the module to train, with the weights so far."""
+        positions = self.first if recipe.stages is None else recipe.stages
+        images = [self.stages[at][1].training.steps * self.stages[at][1].training.batch_size for at in positions]
+        reads = [{"reads": each} for each in recipe.reads] or [{}]
+        settings = UNetSettings(**self.load("params:unet").model_dump() | recipe.unet)
+        unet = None
+        for place, at in enumerate(positions):
+            name, stage = self.stages[at]
+            stage = stage.model_copy(update=recipe.stage | reads[min(place, len(reads) - 1)])
+            size = stage.resolution // vaes.factor(self.vae)
+            grow = stage.grow if unet else recipe.grown
+            if not unet:
+                torch.manual_seed(seed)
+                unet = text_unet(settings, self.vae.config.latent_channels, size, encoder.width)
+            unet = continue_unet(unet, size, grow, stage.grow_layers)
+            module = TextConditionedUNet(unet, encoder.model.requires_grad_(True)) if trained else unet
+            yield name, stage, images[place] / sum(images), module
+
+    def store(self, name: str, stage: nodes.StageSettings, recipe: Recipe, read: np.ndarray) -> LatentStore:
+        """What `stage` is trained on, captions read by the recipe's shares and glyphs by its repeats."""
+        latents = dict(self.latents(name, stage.views, stage.reads))
+        rows = latents["captions"] - 1
+        if recipe.shares is not None:
+            shares = form_shares(self.every, CaptionShares(**recipe.shares))
+            latents["shares"] = np.where(rows >= 0, shares[rows], 0)
+        if recipe.repeats is not None:
+            split = np.where(rows[:, 0] < len(self.captions[0]), "train", STRUCTURE)
+            glyphs = pd.DataFrame({"style": self.every["style"].to_numpy()[rows[:, 0]], "split": split})
+            latents["repeats"] = StyleRepeats(self.load("params:style_repeats").root | recipe.repeats).of(glyphs)
+        distribution, dropout = {part: latents[part] for part in ("mean", "std")}, self.load("params:caption_dropout")
+        return LatentStore(distribution, read, latents["captions"], dropout.rate, latents["repeats"], latents["shares"])
 
     def operations(self, recipe: Recipe) -> float:
         """Floating-point operations of an image's forward and backward pass, mean over the stages."""
-        unet, total = None, 0.0
-        for stage, share in self.shares(recipe):
-            unet = self.unet(recipe, stage, 0, unet)
-            size = self.size(stage)
-            latents, states = (
-                torch.zeros(1, unet.config.in_channels, size, size),
-                torch.from_numpy(self.states[:1].copy()),
-            )
+        (encoder, read, trained), total = self.text(recipe, 0), 0.0
+        for _, stage, share, module in self.modules(recipe, encoder, trained, 0):
+            size = stage.resolution // vaes.factor(self.vae)
+            latents = torch.zeros(1, self.vae.config.latent_channels, size, size)
             with FlopCounterMode(display=False) as counted:
-                unet(latents, 1, states).sample.sum().backward()
+                module(latents, 1, torch.from_numpy(read[:1].copy())).sample.sum().backward()
             total += share * counted.get_total_flops()
         return total
 
-    def shares(self, recipe: Recipe) -> list[tuple[int, float]]:
-        """The recipe's stages with their shares of the images."""
-        seen = [self.stages[stage].training.steps * self.stages[stage].training.batch_size for stage in recipe.stages]
-        return [(stage, images / sum(seen)) for stage, images in zip(recipe.stages, seen, strict=True)]
-
-    def reach(self, recipe: Recipe, images: int, seed: int) -> tuple[float, float, int]:
-        """What the recogniser and the OCR engine read of the samples, and how many images were seen."""
-        schedule = self.catalog.load("params:schedule").model_copy(update=recipe.schedule)
-        settings = self.catalog.load("params:diffusion_loss").model_copy(update=recipe.loss)
-        default = Recipe(stages=tuple(range(max(recipe.stages) + 1)))
+    def reach(self, recipe: Recipe, images: int, seed: int) -> tuple[list[float], int]:
+        """What the OCR engine reads for each column, and how many images were seen."""
+        schedule = self.load("params:schedule").model_copy(update=recipe.schedule)
+        settings = self.load("params:diffusion_loss").model_copy(update=recipe.loss)
+        default = Recipe(stages=tuple(range(max(recipe.stages or self.first) + 1)))
         images = round(images * self.operations(default) / self.operations(recipe))
-        unet, seen = None, 0
-        for number, share in self.shares(recipe):
-            stage = self.stages[number].model_copy(update=recipe.stage)
-            batch = recipe.training.get("batch_size", stage.training.batch_size)
+        encoder, read, trained = self.text(recipe, seed)
+        for prompts in self.prompts.values():
+            encoder.check_lengths(prompts["text"].tolist())
+        seen = 0
+        for name, stage, share, module in self.modules(recipe, encoder, trained, seed):
+            batch = max(1, round(stage.training.batch_size * recipe.batch))
             training = stage.training.model_copy(
-                update={"steps": round(images * share / batch), "seed": seed, "sheet_every": 0}
-                | {"learning_rate": stage.training.learning_rate * recipe.rate}
+                update={"steps": max(1, round(images * share / batch)), "batch_size": batch, "seed": seed}
+                | {"learning_rate": stage.training.learning_rate * recipe.rate, "sheet_every": 0}
                 | recipe.training
             )
-            kept, *latents = self._encode(stage.resolution, stage.views)
-            mean, std = (
-                np.concatenate([part, np.full_like(part[:, :1], value).repeat(recipe.noise, axis=1)], axis=1)
-                for part, value in zip(latents, (0, 1), strict=True)
-            )
-            repeats = (StyleRepeats({}) if recipe.even else self.repeats).of(kept["style"])
-            rows = state_rows(kept, self.captions)
-            store = LatentStore({"mean": mean, "std": std}, self.states, rows, self.dropout, repeats)
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
-            unet = self.unet(recipe, number, seed, unet)
-            with whitened_pooling(unet, self.caption_states) if recipe.whitened else nullcontext():
-                train(unet, loss, store, training, name="recipe")
+            train(module, loss, self.store(name, stage, recipe, read), training, name="recipe")
             seen += training.steps * batch
-        assert unet is not None
-        return (*self.read(unet, schedule, seed), seen)
+        unet = module.unet if trained else module
+        return [self.read(unet, encoder, schedule, prompts, seed) for prompts in self.prompts.values()], seen
 
-    def read(self, unet: torch.nn.Module, schedule: Any, seed: int) -> tuple[float, float]:
-        long = self.captions[self.captions["form"] == "long"]
-        chosen = long[long["character"].isin(long["character"].unique()[::2])]
-        pictures = sample(
-            unet,
-            widened(self.vae, unet.config.in_channels),
-            training_schedule(schedule),
-            torch.from_numpy(self.states[chosen.index.to_numpy() + 1]),
-            torch.from_numpy(self.states[0].copy()),
-            [1000 * seed + number for number in range(len(chosen))],
-            self.catalog.load("params:sampling"),
-        )
-        wanted = chosen["character"].tolist()
-        ocr = np.mean([text == want for text, want in zip(read_texts(pictures), wanted, strict=True)])
-        return float(read(self.recogniser, pictures).correct(wanted).mean()), float(ocr)
+    def read(
+        self, unet: UNet2DConditionModel, encoder: TextEncoder, schedule: Any, prompts: pd.DataFrame, seed: int
+    ) -> float:
+        """The share of the pictures of `prompts` that is read as asked for; NaN if there are no prompts."""
+        if prompts.empty:
+            return float("nan")
+        states = encoder.states(["", *prompts["text"]])
+        seeds = [1000 * seed + number for number in range(len(prompts))]
+        process, sampling = training_schedule(schedule), self.load("params:sampling")
+        pictures = sample(unet, self.vae.to(unet.device), process, states[1:], states[0], seeds, sampling)
+        return float(np.mean(np.array(read_texts(pictures)) == prompts["character"].to_numpy()))
 
 
-def widened(vae: AutoencoderKL, channels: int) -> AutoencoderKL:
-    """`vae` with a decoder that takes latents of as many `channels` and looks at its own alone."""
-    vae, own = deepcopy(vae), vae.post_quant_conv
-    vae.post_quant_conv = torch.nn.Conv2d(channels, own.out_channels, 1)
-    with torch.no_grad():
-        vae.post_quant_conv.weight.zero_()[:, : own.in_channels] = own.weight
-        vae.post_quant_conv.bias.copy_(own.bias)
-    return vae
+def form_shares(captions: pd.DataFrame, shares: CaptionShares) -> np.ndarray:
+    """The column `share` that `captions` would have with other shares of their forms, float32 `[len(captions)]`."""
+    keys = [captions["character"], captions["style"]]
+    kinds = captions["form"].replace({"long": "meaning", "short": "meaning"})
+    share = captions["form"].map(shares.of) / kinds.groupby([*keys, kinds]).transform("size")
+    whole = share.groupby(keys).transform("sum")
+    alike = 1 / kinds.groupby(keys).transform("size")
+    return (share / whole).where(whole > 0, alike).to_numpy(dtype=np.float32)
+
+
+def _some(prompts: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows, of evenly spaced characters in every style."""
+    characters = prompts["character"].unique()
+    count = min(len(characters), max(1, most // max(1, prompts["style"].nunique())))
+    chosen = [characters[number * len(characters) // count] for number in range(count)]
+    return prompts[prompts["character"].isin(chosen)]
 
 
 def main() -> None:
     """Train, read, and print a table."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument("--images", type=int, default=10560)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--stages", type=int, default=2, help="so many of the configured stages, the first")
+    parser.add_argument("--pictures", type=int, default=160, help="drawn for each column, at most")
     parser.add_argument("--env")
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
@@ -226,15 +292,15 @@ def main() -> None:
     bootstrap_project(root)
     set_threads(asked.threads)
     with KedroSession.create(root, env=asked.env) as session:
-        bench = Bench(session.load_context().catalog)
-        print("| recipe | images | recogniser | OCR engine |\n|---|---|---|---|", flush=True)
+        bench = Bench(session.load_context().catalog, asked.stages, asked.pictures)
+        print(f"| recipe | images | {' | '.join(_COLUMNS)} |\n|---|---|{'---|' * len(_COLUMNS)}", flush=True)
         for name in asked.names or RECIPES:
             found = [bench.reach(RECIPES[name], asked.images, seed) for seed in range(asked.seeds)]
-            own, ocr = (
+            told = [
                 f"{100 * np.mean(values):.0f} % ({', '.join(f'{100 * value:.0f}' for value in values)})"
-                for values in list(zip(*found, strict=True))[:2]
-            )
-            print(f"| {name} | {found[0][2]} | {own} | {ocr} |", flush=True)
+                for values in zip(*(shares for shares, _ in found), strict=True)
+            ]
+            print(f"| {name} | {found[0][1]} | {' | '.join(told)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the presets cost and how they read: a sweep, `fast` against the stock pipeline, and the gain of best-of-N.
 
 Run after `make run`, from the project's root: `.venv/bin/python tests/benchmarks/sampling_presets.py [part ...]`.
+Its prompts are the captions that characters are drawn from.
 
 - `sweep` screens the preset `best` and a grid of settings (`--samplers`, `--steps`, `--guidance`, `--intervals`) on
   a few pictures. The one that reads best is then measured on all, and after it, from the cheapest on, those that read
@@ -34,6 +35,7 @@ from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.diffusion.sampler import DrawingSettings, draw, place
 from kanji_diffusion.evaluation.candidates import candidate_seeds
+from kanji_diffusion.glyphs.captions import drawing_captions
 from kanji_diffusion.scoring.recogniser import read, reading_margins
 from kanji_diffusion.training.hardware import set_threads
 
@@ -53,10 +55,9 @@ class Bench:
     def __init__(self, catalog: Any, count: int) -> None:
         self.model, self.recogniser = catalog.load("text_to_kanji").pipeline, catalog.load("recogniser")
         self.presets = catalog.load("params:sampling").presets
-        captions = catalog.load("captions")
-        long = captions[captions["form"] == "long"].sample(frac=1, random_state=0)
-        turn = long.groupby("style").cumcount().to_numpy()
-        chosen = long.iloc[np.argsort(turn, kind="stable")[:count]]
+        captions = drawing_captions(catalog.load("captions")).sample(frac=1, random_state=0)
+        turn = captions.groupby("style").cumcount().to_numpy()
+        chosen = captions.iloc[np.argsort(turn, kind="stable")[:count]]
         self.prompts, self.wanted = chosen["text"].tolist(), chosen["character"].tolist()
         self.seeds = list(range(len(chosen)))
 
@@ -197,11 +198,12 @@ def main() -> None:
     parser.add_argument("--finalists", type=int, default=6, help="settings measured on all pictures besides the best")
     parser.add_argument("--stock", type=int, default=48, help="pictures of the stock pipeline")
     parser.add_argument("--stock-list", type=int, default=16, help="prompts in a list for it")
+    parser.add_argument("--env")
     options = parser.parse_args()
     root = Path.cwd()
     bootstrap_project(root)
     set_threads()
-    with KedroSession.create(root) as session:
+    with KedroSession.create(root, env=options.env) as session:
         bench = Bench(session.load_context().catalog, options.pictures)
         for part in options.parts or PARTS:
             PARTS[part](bench, options)

@@ -1,14 +1,16 @@
 """How fast is a UNet's training step, against diffusers' example loop and against the machine's matrix product?
 
-Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.training_throughput [blocks
-[precision]]`. For each stage of the configuration, our loop (latents and caption states computed beforehand) and a
-loop that works as diffusers' `train_text_to_image` example does (pictures decoded, encoded by the autoencoder and
-captions by the text encoder at every step) train the same UNet on the same glyphs in batches of the same size. The
-example has a process of its own, as its users run it, so that it has nothing of ours: not our threads, nor the memory
-that we keep. They take turns in short blocks, with a measurement of the matrix product between, so that whatever else
-the machine does befalls all alike. Ours trains with the example's optimizer, AdamW, and then with the stage's own, in
-the precision that the project chooses for this machine unless another is given; the example computes in float32 on a
-CPU, in which it is the faster. On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
+Run after `make run`, from the project's root:
+`.venv/bin/python -m tests.benchmarks.training_throughput [blocks [precision]] [--env E]`.
+For each stage of the configuration, our loop (latents and captions prepared beforehand) and a loop that works as
+diffusers' `train_text_to_image` example does (pictures decoded, encoded by the autoencoder and captions by the text
+encoder at every step) train the same UNet on the same glyphs in batches of the same size. A text encoder that ours
+trains along is trained along by the example too, which freezes its own. The example has a process of its own, as its
+users run it, so that it has nothing of ours: not our threads, nor the memory that we keep. They take turns in short
+blocks, with a measurement of the matrix product between, so that whatever else the machine does befalls all alike.
+Ours trains with the example's optimizer, AdamW, and then with the stage's own, in the precision that the project
+chooses for this machine unless another is given; the example computes in float32 on a CPU, in which it is the faster.
+On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from accelerate import Accelerator
@@ -45,16 +48,17 @@ from torchvision import transforms
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
-from kanji_diffusion.diffusion.pooling import whitened_pooling
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedule
-from kanji_diffusion.diffusion.text import load_text_encoder
+from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoder, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs, state_rows
+from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs
 from kanji_diffusion.training.hardware import autocast_dtype, choose_device, set_threads
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.randomness import SampleRandom
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 _BLOCK = 4
 _LARGE = {"channels": (256, 384, 512), "layers": 2}, {"channels": (96, 192, 256), "layers": 2}
@@ -108,20 +112,24 @@ class Pictures(Dataset):
         return {"pixel_values": pixels, "input_ids": tokens.input_ids[0], "attention_mask": tokens.attention_mask[0]}
 
 
-def example_loop(unet, vae, text_encoder, schedule, pictures, settings, device) -> Iterator[None]:
+def example_loop(unet, vae, text_encoder, trains_text, schedule, pictures, settings, device) -> Iterator[None]:
     """Train as diffusers' example does, one step for each item, with its optimizer, EMA and order of calls."""
+    trained = [*unet.parameters(), *(text_encoder.requires_grad_(True).parameters() if trains_text else ())]
+    masked = getattr(text_encoder.config, "use_attention_mask", False)
     precision = "bf16" if device.type == "cuda" else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
     unet.train()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     vae.to(accelerator.device, dtype)
-    text_encoder.to(accelerator.device, dtype)
-    ema = EMAModel(unet.parameters(), model_cls=type(unet), model_config=unet.config)
+    text_encoder.to(accelerator.device, torch.float32 if trains_text else dtype)
+    ema = EMAModel(trained, model_cls=type(unet), model_config=unet.config)
     ema.to(accelerator.device)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=1e-2)
     loader = DataLoader(pictures, shuffle=True, batch_size=settings.batch_size, drop_last=True)
     rates = get_scheduler("constant", optimizer=optimizer)
     unet, optimizer, loader, rates = accelerator.prepare(unet, optimizer, loader, rates)
+    if trains_text:
+        text_encoder = accelerator.prepare(text_encoder)
     while True:
         train_loss = 0.0
         for batch in loader:
@@ -132,19 +140,20 @@ def example_loop(unet, vae, text_encoder, schedule, pictures, settings, device) 
                     0, schedule.config.num_train_timesteps, (len(latents),), device=latents.device
                 )
                 noisy = schedule.add_noise(latents.float(), noise.float(), timesteps).to(dtype)
-                states = text_encoder(batch["input_ids"], batch["attention_mask"], return_dict=False)[0]
+                mask = batch["attention_mask"] if masked else None
+                states = text_encoder(batch["input_ids"], mask, return_dict=False)[0]
                 target = schedule.get_velocity(latents, noise, timesteps)
                 predicted = unet(noisy, timesteps, states, return_dict=False)[0]
                 loss = F.mse_loss(predicted.float(), target.float(), reduction="mean")
                 train_loss += accelerator.gather(loss.repeat(settings.batch_size)).mean().item()
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(unet.parameters(), settings.clip_norm)
+                    accelerator.clip_grad_norm_(trained, settings.clip_norm)
                 optimizer.step()
                 rates.step()
                 optimizer.zero_grad()
             if accelerator.sync_gradients:
-                ema.step(unet.parameters())
+                ema.step(trained)
             yield
 
 
@@ -220,53 +229,63 @@ class Project:
 
     def __init__(self, catalog):
         self.load = load = catalog.load
-        self.captions, self.vae, self.schedule = load("captions"), load("vae"), load("params:schedule")
-        self.caption_states = load("caption_states")
-        self.states = self.caption_states["states"]
+        self.captions = pd.concat([load("captions"), load("structure_captions")], ignore_index=True)
+        self.vae, self.schedule, states = load("vae"), load("params:schedule"), load("caption_states")
+        self.trains_text = "tokens" in states
+        self.read = states["tokens"] if self.trains_text else states["states"]
         self.stages = {name: load(f"params:stages.{name}") for name, stage in load("params:stages").items() if stage}
 
     def glyphs(self, stage):
         """The glyphs that `stage` reads, and their captions as rows of `captions`."""
-        kept = stage_glyphs(self.load("glyphs"), self.load("selected_glyphs"), stage.views)
+        kept = stage_glyphs(*map(self.load, ("glyphs", "selected_glyphs", "structure_glyphs")), stage)
+        kept = kept[kept["character"].isin(self.captions["character"])]
         return kept, caption_rows(kept, self.captions)
+
+    def text_encoder(self) -> TextEncoder:
+        """The text encoder that the first stage starts from, or the frozen one."""
+        if self.trains_text:
+            return self.load("initial_text_encoder")
+        return load_text_encoder(self.load("params:text_encoder"))
 
     def unets(self):
         """Each stage's name and settings, with the UNet that it starts from, untrained."""
         size = self.vae.config.sample_size // vaes.factor(self.vae)
-        unet = text_unet(self.load("params:unet"), self.vae.config.latent_channels, size, self.states.shape[-1])
+        unet = text_unet(self.load("params:unet"), self.vae.config.latent_channels, size, self.text_encoder().width)
         for name, stage in self.stages.items():
             unet = continue_unet(unet, stage.resolution // vaes.factor(self.vae), stage.grow, stage.grow_layers)
             yield name, stage, unet
 
 
 @contextmanager
-def project() -> Iterator[Project]:
+def project(env: str | None) -> Iterator[Project]:
     """The project in the working directory."""
     bootstrap_project(Path.cwd())
-    with KedroSession.create(Path.cwd()) as session:
+    with KedroSession.create(Path.cwd(), env=env) as session:
         yield Project(session.load_context().catalog)
 
 
-def run_example(line: Connection, stage: str, device: torch.device) -> None:
+def run_example(line: Connection, env: str | None, stage: str, device: torch.device) -> None:
     """Train by the example's loop; for each message on `line`, a block of steps, answered by its images per second."""
-    with project() as found:
+    with project(env) as found:
         settings, unet = next((settings, unet) for name, settings, unet in found.unets() if name == stage)
-        text = load_text_encoder(found.load("params:text_encoder"))
+        text = found.text_encoder()
         glyphs, rows = found.glyphs(settings)
         texts = found.captions["text"].tolist()
         pictures = Pictures(decode_images(glyphs), texts, rows, text.tokenizer, settings.resolution)
         schedule = training_schedule(found.schedule)
-        example = example_loop(unet, found.vae, text.model, schedule, pictures, settings.training, device)
+        example = example_loop(
+            unet, found.vae, text.model, found.trains_text, schedule, pictures, settings.training, device
+        )
         while line.recv():
             line.send(examples_rate(example, settings.training.batch_size, device))
 
 
 @contextmanager
-def example_process(stage: str, device: torch.device) -> Iterator[Callable[[], float]]:
+def example_process(env: str | None, stage: str, device: torch.device) -> Iterator[Callable[[], float]]:
     """A function that lets the example train `stage` for a block of steps and returns its images per second."""
     context = get_context("spawn")
     line, far_end = context.Pipe()
-    process = context.Process(target=run_example, args=(far_end, stage, device))
+    process = context.Process(target=run_example, args=(far_end, env, stage, device))
     process.start()
 
     def turn() -> float:
@@ -291,14 +310,14 @@ def examples_rate(example: Iterator[None], batch: int, device: torch.device) -> 
     return _BLOCK * batch / (time.perf_counter() - began)
 
 
-def default_stages(blocks: int, precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> None:
+def configured_stages(env: str | None, blocks: int, precision: Precision, device: torch.device) -> None:
     """The stages of the project's configuration, against the example's loop."""
-    with project() as found:
+    with project(env) as found:
         loss = DiffusionLoss(found.schedule, found.load("params:diffusion_loss"))
         for name, stage, unet in found.unets():
-            rows = state_rows(found.glyphs(stage)[0], found.captions)
-            rate = found.load("params:caption_dropout").rate
-            store = LatentStore(found.load(f"{name}.latents"), found.states, rows, rate)
+            latents, dropout = found.load(f"{name}.latents"), found.load("params:caption_dropout")
+            captioned, repeats, shares = (latents.pop(part) for part in ("captions", "repeats", "shares"))
+            store = LatentStore(latents, found.read, captioned, dropout.rate, repeats, shares)
             # The example's own optimizer, and the one that the stage is configured with.
             for optimizer in dict.fromkeys(("adamw", stage.training.optimizer)):
                 settings = stage.training.model_copy(
@@ -307,7 +326,9 @@ def default_stages(blocks: int, precision: Literal["auto", "float32", "bfloat16"
                 )
                 dtype = autocast_dtype(device, precision) or torch.float32
                 trained = deepcopy(unet)
-                with example_process(name, device) as turn, whitened_pooling(trained, found.caption_states):
+                if found.trains_text:
+                    trained = TextConditionedUNet(trained, found.text_encoder().model.requires_grad_(True))
+                with example_process(env, name, device) as turn:
                     measure(f"{name}_{optimizer}", trained, loss, store, settings, Turns(device, dtype, turn))
 
 
@@ -336,18 +357,19 @@ def large_unets(device: torch.device) -> None:
         gc.collect()
 
 
-def main(blocks: int, precision: Literal["auto", "float32", "bfloat16"]) -> None:
+def main(blocks: int, precision: Precision, env: str | None) -> None:
     """Measure all that this machine can."""
     set_threads()
     device = choose_device()
-    default_stages(blocks, precision, device)
+    configured_stages(env, blocks, precision, device)
     if device.type == "cuda":
         large_unets(device)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("blocks", nargs="?", type=int, default=12)
     parser.add_argument("precision", nargs="?", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--env")
     asked = parser.parse_args()
-    main(asked.blocks, asked.precision)
+    main(asked.blocks, asked.precision, asked.env)
