@@ -45,15 +45,16 @@ def configuration(request):
         "train_unet": train_unet.create_pipeline(
             stages, trains_text=parameters["text_encoder"]["source"] == TRAINED, composed=composed
         ),
-        "evaluate": evaluate.create_pipeline(),
+        "evaluate": evaluate.create_pipeline(composed=composed),
         "generate": generate.create_pipeline(),
     }
     return parameters, loader["catalog"], pipelines, stages
 
 
 def everything(pipelines, stages=()):
-    """What is configured, and what it becomes with captions of compositions and a text encoder that is trained along."""
+    """What is configured, and what it becomes with compositions in captions and a text encoder that is trained along."""
     others = [render_glyphs.create_pipeline(), filter_glyphs.create_pipeline(), train_unet.create_pipeline(stages)]
+    others.append(evaluate.create_pipeline())
     return [*pipelines.values(), *VARIANTS, *others]
 
 

@@ -24,7 +24,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "train_unet": train_unet.create_pipeline(
             configured_stages(), trains_text=trains_text_encoder(), composed=composed
         ),
-        "evaluate": evaluate.create_pipeline(),
+        "evaluate": evaluate.create_pipeline(composed=composed),
     }
     return making | {
         "generate": generate.create_pipeline(**generate.variant(configured_parameters(), has_trained_model())),

@@ -33,7 +33,7 @@ def html(judges, real_samples):
     grid = grid.assign(ocr_gain=0.034, ocr_gain_low=-0.01, ocr_gain_high=0.1)
     samples = page.Samples(scores, images, images, scores[["width", "ink", "holes"]])
     inventions = page.Inventions(judged, images[:1], images[:1], report)
-    return page.render_page(figures, group_figures(scores), samples, inventions, parts(images), grid), figures
+    return page.render_page(figures, group_figures(scores), samples, inventions, grid, parts(images)), figures
 
 
 def parts(images):

@@ -32,6 +32,8 @@ _GROUP_COLUMNS = {
     "copies.rate": "copies",
 }
 _DASH = "–"
+# In place of figures about compositions.
+_UNTOLD = {"missing": {"compositions": "the captions do not tell how characters are built (`captions.shares`)"}}
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def render_page(
     groups: pd.DataFrame,
     samples: Samples,
     inventions: Inventions,
-    parts: Parts,
     grid: pd.DataFrame,
+    parts: Parts | None = None,
 ) -> str:
     """Write the page.
 
@@ -106,8 +108,8 @@ def render_page(
         groups: What `metrics.group_figures` returned.
         samples: Judged samples.
         inventions: Judged pictures of meanings without a kanji.
-        parts: What is drawn from parts.
         grid: What is read by `sampler`, `steps` and `guidance_scale`.
+        parts: What is drawn from parts; None if captions tell no compositions.
 
     Returns:
         HTML that refers to nothing outside itself.
@@ -127,10 +129,10 @@ def render_page(
         copies=_copies(samples),
         inventions=_inventions(inventions),
         invented=inventions.report,
-        zero_shot=parts.report,
-        zero_shot_pairs=_zero_shot(parts),
-        compositions=parts.compositions,
-        planner=parts.planner,
+        zero_shot=parts.report if parts else _UNTOLD,
+        zero_shot_pairs=_zero_shot(parts) if parts else [],
+        compositions=parts.compositions if parts else _UNTOLD,
+        planner=parts.planner if parts else {},
         grid=grid.to_dict("records"),
         plots={
             "reading": _embed_plot(reading_plot(groups)),

@@ -321,12 +321,12 @@ def judge_invented(
     samples: pd.DataFrame,
     scores: pd.DataFrame,
     glyphs: pd.DataFrame,
-    component_recogniser: ComponentRecogniser,
     compositions: pd.DataFrame,
     names: pd.DataFrame,
     clip_model: ClipScorer,
     aesthetic_head: AestheticHead,
     settings: EvaluationSettings,
+    component_recogniser: ComponentRecogniser | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], Image.Image]:
     """Which inventions are new, clean and as planned, what they resemble, and a sheet of both."""
     images = decode_images(inventions)
@@ -345,7 +345,9 @@ def judge_invented(
         parts.append(judged.set_index(inventions.index[rows]))
     built = Compositions(compositions, names)
     plans = [Plan.from_json(plan, built).composition if isinstance(plan, str) else None for plan in inventions["plan"]]
-    planned = invented.judge_plans(component_recogniser, images, plans).set_index(inventions.index)
+    planned = pd.DataFrame({"as_planned": np.nan}, index=inventions.index)
+    if component_recogniser:
+        planned = invented.judge_plans(component_recogniser, images, plans).set_index(inventions.index)
     judged = pd.concat([inventions.drop(columns="image"), pd.concat(parts), planned], axis=1)
     judged["all_three"] = judged[list(invented.CRITERIA)].prod(axis=1, skipna=False)
     if judged["as_planned"].isna().all():
@@ -438,18 +440,29 @@ def write_page(
     invented_scores: pd.DataFrame,
     invented_report: dict[str, Any],
     known: pd.DataFrame,
-    zero_shot_samples: pd.DataFrame,
-    zero_shot_glyphs: pd.DataFrame,
-    zero_shot_scores: pd.DataFrame,
-    zero_shot_report: dict[str, Any],
-    composition_report: dict[str, Any],
-    planner_report: dict[str, Any],
     grid: pd.DataFrame,
+    zero_shot_samples: pd.DataFrame | None = None,
+    zero_shot_glyphs: pd.DataFrame | None = None,
+    zero_shot_scores: pd.DataFrame | None = None,
+    zero_shot_report: dict[str, Any] | None = None,
+    composition_report: dict[str, Any] | None = None,
+    planner_report: dict[str, Any] | None = None,
 ) -> str:
-    """The report page."""
+    """The report page; what is drawn from parts is on it if the captions told how characters are built."""
     images, new_images = decode_images(samples), decode_images(inventions)
     nearest = decode_images(glyphs.set_index("glyph_id").loc[scores["nearest_glyph"]])
     real = glyphs[(glyphs["view"] == 0) & (glyphs["split"] == "train") & glyphs["character"].isin(scores["character"])]
+    parts = None
+    if zero_shot_samples is not None and zero_shot_glyphs is not None and zero_shot_scores is not None:
+        parts = page.Parts(
+            zero_shot_scores,
+            decode_images(zero_shot_samples),
+            zero_shot_glyphs.drop(columns="image"),
+            decode_images(zero_shot_glyphs),
+            zero_shot_report or {},
+            composition_report or {},
+            planner_report or {},
+        )
     return page.render_page(
         figures,
         groups,
@@ -460,16 +473,8 @@ def write_page(
             nearest_pictures(invented_scores, known, new_images.shape[-1]),
             invented_report,
         ),
-        page.Parts(
-            zero_shot_scores,
-            decode_images(zero_shot_samples),
-            zero_shot_glyphs.drop(columns="image"),
-            decode_images(zero_shot_glyphs),
-            zero_shot_report,
-            composition_report,
-            planner_report,
-        ),
         grid,
+        parts,
     )
 
 

@@ -7,10 +7,18 @@ from kedro.pipeline import Node, Pipeline
 from kanji_diffusion.pipelines.evaluate import nodes
 
 
-def create_pipeline() -> Pipeline:
-    """Model → samples, zero-shot drawings, inventions, grid of sampling settings → judgements, figures, report page."""
+def create_pipeline(*, composed: bool = True) -> Pipeline:
+    """Model → samples, zero-shot drawings, inventions, grid of sampling settings → judgements, figures, report page.
+
+    Args:
+        composed: Whether captions tell how characters are built; without, nothing is drawn from parts.
+    """
+    judge = {"component_recogniser": "component_recogniser"} if composed else {}
+    reports = ("zero_shot_samples", "zero_shot_glyphs", "zero_shot_scores", "zero_shot_report", "composition_report")
+    parts = {name: name for name in (*reports, "planner_report")} if composed else {}
     return Pipeline(
         [
+            *(_composition_nodes() if composed else []),
             Node(
                 nodes.draw_samples,
                 ["text_to_kanji", "characters", "captions", "params:evaluation", "params:sampling", "params:cluster"],
@@ -22,69 +30,6 @@ def create_pipeline() -> Pipeline:
                 ["samples", "glyphs", "captions", "recogniser", "clip_model", "params:evaluation"],
                 ["sample_scores", "evaluation_report", "group_figures", "group_report", "reading_plot", "sample_sheet"],
                 name="judge_samples",
-            ),
-            Node(
-                nodes.draw_zero_shot,
-                [
-                    "text_to_kanji",
-                    "structure_characters",
-                    "captions",
-                    "compositions",
-                    "component_names",
-                    "params:evaluation",
-                    "params:captions",
-                    "params:sampling",
-                    "params:cluster",
-                ],
-                "zero_shot_samples",
-                name="draw_zero_shot",
-            ),
-            Node(
-                nodes.draw_zero_shot_glyphs,
-                [
-                    "font_folder",
-                    "faces",
-                    "structure_characters",
-                    "zero_shot_samples",
-                    "params:fonts",
-                    "params:render",
-                ],
-                "zero_shot_glyphs",
-                name="draw_zero_shot_glyphs",
-            ),
-            Node(
-                nodes.judge_zero_shot,
-                [
-                    "zero_shot_samples",
-                    "zero_shot_glyphs",
-                    "component_recogniser",
-                    "compositions",
-                    "component_names",
-                    "params:evaluation",
-                ],
-                ["zero_shot_scores", "zero_shot_report", "zero_shot_grid"],
-                name="judge_zero_shot",
-            ),
-            Node(
-                nodes.judge_compositions,
-                [
-                    "samples",
-                    "zero_shot_scores",
-                    "invented_scores",
-                    "component_recogniser",
-                    "component_report",
-                    "compositions",
-                    "component_names",
-                    "params:evaluation",
-                ],
-                ["composition_scores", "composition_report"],
-                name="judge_compositions",
-            ),
-            Node(
-                nodes.measure_planner,
-                ["text_to_kanji", "params:evaluation"],
-                "planner_report",
-                name="measure_planner",
             ),
             Node(
                 nodes.draw_known_characters,
@@ -114,13 +59,13 @@ def create_pipeline() -> Pipeline:
                     "samples": "samples",
                     "scores": "sample_scores",
                     "glyphs": "glyphs",
-                    "component_recogniser": "component_recogniser",
                     "compositions": "compositions",
                     "names": "component_names",
                     "clip_model": "clip_model",
                     "aesthetic_head": "aesthetic_head",
                     "settings": "params:evaluation",
-                },
+                }
+                | judge,
                 ["invented_scores", "invented_report", "invented_sheet"],
                 name="judge_invented",
             ),
@@ -150,14 +95,9 @@ def create_pipeline() -> Pipeline:
                     "invented_scores": "invented_scores",
                     "invented_report": "invented_report",
                     "known": "known_characters",
-                    "zero_shot_samples": "zero_shot_samples",
-                    "zero_shot_glyphs": "zero_shot_glyphs",
-                    "zero_shot_scores": "zero_shot_scores",
-                    "zero_shot_report": "zero_shot_report",
-                    "composition_report": "composition_report",
-                    "planner_report": "planner_report",
                     "grid": "sampling_grid",
-                },
+                }
+                | parts,
                 "evaluation_page",
                 name="write_page",
             ),
@@ -178,3 +118,71 @@ def create_pipeline() -> Pipeline:
         ],
         tags="evaluate",
     )
+
+
+def _composition_nodes() -> list[Node]:
+    return [
+        Node(
+            nodes.draw_zero_shot,
+            [
+                "text_to_kanji",
+                "structure_characters",
+                "captions",
+                "compositions",
+                "component_names",
+                "params:evaluation",
+                "params:captions",
+                "params:sampling",
+                "params:cluster",
+            ],
+            "zero_shot_samples",
+            name="draw_zero_shot",
+        ),
+        Node(
+            nodes.draw_zero_shot_glyphs,
+            [
+                "font_folder",
+                "faces",
+                "structure_characters",
+                "zero_shot_samples",
+                "params:fonts",
+                "params:render",
+            ],
+            "zero_shot_glyphs",
+            name="draw_zero_shot_glyphs",
+        ),
+        Node(
+            nodes.judge_zero_shot,
+            [
+                "zero_shot_samples",
+                "zero_shot_glyphs",
+                "component_recogniser",
+                "compositions",
+                "component_names",
+                "params:evaluation",
+            ],
+            ["zero_shot_scores", "zero_shot_report", "zero_shot_grid"],
+            name="judge_zero_shot",
+        ),
+        Node(
+            nodes.judge_compositions,
+            [
+                "samples",
+                "zero_shot_scores",
+                "invented_scores",
+                "component_recogniser",
+                "component_report",
+                "compositions",
+                "component_names",
+                "params:evaluation",
+            ],
+            ["composition_scores", "composition_report"],
+            name="judge_compositions",
+        ),
+        Node(
+            nodes.measure_planner,
+            ["text_to_kanji", "params:evaluation"],
+            "planner_report",
+            name="measure_planner",
+        ),
+    ]
