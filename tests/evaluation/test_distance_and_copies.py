@@ -77,7 +77,7 @@ def test_shapes_do_not_depend_on_place_and_size(glyphs):
 
 
 def test_styles_of_unseen_faces_are_read(judges):
-    assert judges.reference["style.agreement"] > 0.8
+    assert judges.reference["style.agreement"] > 0.6
 
 
 def test_without_unseen_faces_nothing_passes_for_a_copy(glyphs):
