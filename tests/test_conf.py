@@ -52,7 +52,7 @@ def configuration(request):
 
 
 def everything(pipelines, stages=()):
-    """What is configured, and what it becomes with compositions in captions and a text encoder that is trained along."""
+    """What is configured, and what it becomes with compositions in captions and a text encoder trained along."""
     others = [render_glyphs.create_pipeline(), filter_glyphs.create_pipeline(), train_unet.create_pipeline(stages)]
     others.append(evaluate.create_pipeline())
     return [*pipelines.values(), *VARIANTS, *others]

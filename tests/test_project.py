@@ -272,6 +272,6 @@ def test_the_configuration_of_every_environment_is_read(project):
     for env in ("base", "test", "grades", "gpu", "cluster"):
         loader = OmegaConfigLoader(
             conf_source=str(project / "conf"), env=env, base_env="base", default_run_env="local",
-            custom_resolvers={"local_artifacts": str, "project_root": str},
+            custom_resolvers={"kanjivg_folder": str, "local_artifacts": str, "project_root": str},
         )  # fmt: skip
         assert loader["parameters"]["stages"]
