@@ -50,8 +50,6 @@ from kanji_diffusion.scoring.ocr import read_texts
 from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.loop import train
 
-_COLUMNS = ("trained", "meaning", "zero-shot")
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -129,14 +127,14 @@ class Bench:
     """
 
     def __init__(self, catalog: Any, stages: int, pictures: int) -> None:
-        self.load, self.first = catalog.load, tuple(range(stages))
+        self.load, self.first = cache(catalog.load), tuple(range(stages))
         self.stages = [
             (name, self.load(f"params:stages.{name}")) for name, stage in self.load("params:stages").items() if stage
         ]
         self.captions = self.load("captions"), self.load("structure_captions")
         self.every = pd.concat(self.captions, ignore_index=True)
         self.vae = self.load("vae")
-        self.prompts = {name: _some(table, pictures) for name, table in self._prompts().items()}
+        self.prompts = {name: _some(table, pictures) for name, table in self._prompts().items() if len(table)}
         self.latents, self.frozen = cache(self._latents), cache(self._frozen)
 
     def _prompts(self) -> dict[str, pd.DataFrame]:
@@ -149,9 +147,8 @@ class Bench:
             for style in sorted(captions["style"].unique())
         ]
         zero_shot = pd.DataFrame(unseen, columns=["character", "style", "text"])
-        return dict(
-            zip(_COLUMNS, (drawing_captions(captions), captions[captions["form"] == "long"], zero_shot), strict=True)
-        )
+        long = captions[captions["form"] == "long"]
+        return {"trained": drawing_captions(captions), "meaning": long, "zero-shot": zero_shot}
 
     def _latents(self, name: str, views: int | None, reads: str) -> dict[str, np.ndarray]:
         """What the stage `name` is trained on if it reads these glyphs."""
@@ -228,8 +225,7 @@ class Bench:
         default = Recipe(stages=tuple(range(max(recipe.stages or self.first) + 1)))
         images = round(images * self.operations(default) / self.operations(recipe))
         encoder, read, trained = self.text(recipe, seed)
-        for prompts in self.prompts.values():
-            encoder.check_lengths(prompts["text"].tolist())
+        encoder.check_lengths([text for prompts in self.prompts.values() for text in prompts["text"]])
         seen = 0
         for name, stage, share, module in self.modules(recipe, encoder, trained, seed):
             batch = max(1, round(stage.training.batch_size * recipe.batch))
@@ -247,9 +243,7 @@ class Bench:
     def read(
         self, unet: UNet2DConditionModel, encoder: TextEncoder, schedule: Any, prompts: pd.DataFrame, seed: int
     ) -> float:
-        """The share of the pictures of `prompts` that is read as asked for; NaN if there are no prompts."""
-        if prompts.empty:
-            return float("nan")
+        """The share of the pictures of `prompts` that is read as asked for."""
         states = encoder.states(["", *prompts["text"]])
         seeds = [1000 * seed + number for number in range(len(prompts))]
         process, sampling = training_schedule(schedule), self.load("params:sampling")
@@ -293,8 +287,11 @@ def main() -> None:
     set_threads(asked.threads)
     with KedroSession.create(root, env=asked.env) as session:
         bench = Bench(session.load_context().catalog, asked.stages, asked.pictures)
-        print(f"| recipe | images | {' | '.join(_COLUMNS)} |\n|---|---|{'---|' * len(_COLUMNS)}", flush=True)
-        for name in asked.names or RECIPES:
+        known = [name for name, recipe in RECIPES.items() if max(recipe.stages or bench.first) < len(bench.stages)]
+        if beyond := [name for name in asked.names if name not in known]:
+            parser.error(f"{beyond[0]!r} has more stages than the {len(bench.stages)} that are configured")
+        print(f"| recipe | images | {' | '.join(bench.prompts)} |\n|---|---|{'---|' * len(bench.prompts)}", flush=True)
+        for name in asked.names or known:
             found = [bench.reach(RECIPES[name], asked.images, seed) for seed in range(asked.seeds)]
             told = [
                 f"{100 * np.mean(values):.0f} % ({', '.join(f'{100 * value:.0f}' for value in values)})"
