@@ -78,3 +78,12 @@ def test_biases_norms_and_a_pictures_first_and_last_convolutions_are_adamws():
         torch.device("cpu"),
     )
     assert len(alone.param_groups[0]["params"]) == len(list(module.parameters()))
+
+
+def test_tables_of_embeddings_are_adamws():
+    module = nn.Sequential(nn.Embedding(64, 64), nn.Linear(64, 64))
+    settings = TrainingSettings(steps=1, batch_size=1, learning_rate=0.1, optimizer="muon")
+    adamw, muon = optimizers(list(module.parameters()), settings, torch.device("cpu"), [module[0].weight])
+    assert [each.shape for each in muon.param_groups[0]["params"]] == [(64, 64)]
+    assert muon.param_groups[0]["params"][0] is module[1].weight
+    assert module[0].weight in set(adamw.param_groups[0]["params"])

@@ -13,7 +13,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -131,10 +131,24 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
 
 
 def optimizers(
-    parameters: list[nn.Parameter], settings: TrainingSettings, device: torch.device
+    parameters: list[nn.Parameter],
+    settings: TrainingSettings,
+    device: torch.device,
+    tables: Collection[nn.Parameter] = (),
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all `parameters`, or Muon for the matrices among them and AdamW for the others."""
-    matrices = [each for each in parameters if settings.optimizer == "muon" and is_matrix(each)]
+    """AdamW for all `parameters`, or Muon for the matrices among them and AdamW for the others.
+
+    Args:
+        parameters: What is trained.
+        settings: How.
+        device: Where.
+        tables: Weights of embeddings, which are no matrices to Muon: a batch has gradients for few of their rows, and
+            orthogonalised, the others would move as far by what is left of earlier ones.
+    """
+    rows = {id(each) for each in tables}
+    matrices = [
+        each for each in parameters if settings.optimizer == "muon" and is_matrix(each) and id(each) not in rows
+    ]
     known = set(matrices)
     others = [each for each in parameters if each not in known]
     result: list[torch.optim.Optimizer] = []
@@ -286,7 +300,8 @@ class Run:
         self.ema = ExponentialMovingAverage(self.module, settings.ema_decay)
         trained = {key: value for key, value in self.module.named_parameters() if value.requires_grad}
         self.names, self.parameters = list(trained), list(trained.values())
-        self.optimizers = optimizers(self.parameters, settings, self.device)
+        tables = [part.weight for part in self.module.modules() if isinstance(part, nn.Embedding)]
+        self.optimizers = optimizers(self.parameters, settings, self.device, tables)
         self.owners = {
             parameter: optimizer
             for optimizer in self.optimizers
