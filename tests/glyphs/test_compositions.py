@@ -87,8 +87,9 @@ def test_parts_in_words_are_read(compositions: Compositions, text: str, ids: str
     ("text", "problem"),
     [
         ("left fush, right thunder", r"no component 'fush': did you mean"),
-        ("left fish, bottom thunder", r"'left, bottom' .* is no layout"),
-        ("left fish", r"'left' of 'left fish'"),
+        ("left fish, bottom thunder", r"slots left, bottom .* make no layout"),
+        ("left fish", r"'left fish' lack a slot: beside 'left' name"),
+        ("left fish, left thunder", r"fill the slot 'left' 2 times"),
         ("left fish, right (top rain, bottom rice field", r"parentheses"),
         ("fish, thunder", r"does not say where it stands"),
     ],

@@ -119,7 +119,7 @@ def drawing(monkeypatch):
     """A model whose every picture is a black square on white."""
     picture = np.full((32, 32), 255, np.uint8)
     picture[8:24, 8:24] = 0
-    monkeypatch.setattr(nodes, "_draw_in_blocks", lambda model, prompts, *rest: np.stack([picture] * len(prompts)))
+    monkeypatch.setattr(nodes, "_draw_in_blocks", lambda model, prompts, *rest: picture[None].repeat(len(prompts), 0))
 
     def tokenizer(texts, verbose):
         return SimpleNamespace(input_ids=[text.split() for text in texts])
@@ -168,8 +168,8 @@ def test_inventions_are_drawn_as_planned_and_judged(raw_data, tables, glyphs, co
     assert drawn["prompt"].str.contains("left water, right temple").all() == planner
     held = glyphs[glyphs["split"] == "validation"].reset_index(drop=True)
     scores, report, sheet = nodes.judge_invented(
-        drawn, glyphs, held, pd.DataFrame({"top1": [True] * len(held)}), glyphs, component_judge, *tables, None,
-        Ink(), settings,
+        drawn, glyphs, held, pd.DataFrame({"top1": [True] * len(held)}), glyphs, *tables, None, Ink(), settings,
+        component_judge,
     )  # fmt: skip
     assert len(scores) == 3 and set(scores["clean"]) == {1.0}
     assert ("as_planned" in report["invented"]) == planner == ("as_planned" not in report["missing"])
