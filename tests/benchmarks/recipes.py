@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss
+from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling
 from kanji_diffusion.diffusion.sampler import sample
 from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.text import (
@@ -160,7 +162,9 @@ class Bench:
         return nodes.encode_latents(self.vae, *glyphs, *self.captions, stage, self.load("params:style_repeats"))
 
     def _frozen(self, settings: TextEncoderSettings) -> tuple[TextEncoder, np.ndarray, bool]:
-        return load_text_encoder(settings), nodes.encode_captions(*self.captions, settings)["states"], False
+        captions = nodes.encode_captions(*self.captions, settings)
+        self.whitening = {name: captions[name] for name in captions if name != "states"}
+        return load_text_encoder(settings), captions["states"], False
 
     def text(self, recipe: Recipe, seed: int) -> tuple[TextEncoder, np.ndarray, bool]:
         """The text encoder, what is read of every caption in training, and whether the encoder is trained."""
@@ -189,6 +193,8 @@ class Bench:
             if not unet:
                 torch.manual_seed(seed)
                 unet = text_unet(settings, self.vae.config.latent_channels, size, encoder.width)
+                if not trained:
+                    start_whitened(unet, self.whitening)
             unet = continue_unet(unet, size, grow, stage.grow_layers)
             module = TextConditionedUNet(unet, encoder.model.requires_grad_(True)) if trained else unet
             yield name, stage, images[place] / sum(images), module
@@ -235,7 +241,8 @@ class Bench:
                 | recipe.training
             )
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
-            train(module, loss, self.store(name, stage, recipe, read), training, name="recipe")
+            with nullcontext() if trained else whitened_pooling(module, self.whitening):
+                train(module, loss, self.store(name, stage, recipe, read), training, name="recipe")
             seen += training.steps * batch
         unet = module.unet if trained else module
         return [self.read(unet, encoder, schedule, prompts, seed) for prompts in self.prompts.values()], seen
