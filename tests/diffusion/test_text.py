@@ -76,3 +76,62 @@ def test_the_stock_pipeline_sees_a_clip_models_captions_as_training_does(model, 
         generator = torch.Generator().manual_seed(seed)
         image = stock(caption, num_inference_steps=4, guidance_scale=7.5, generator=generator).images[0]
         assert np.abs(np.asarray(image).astype(int) - picture).max() <= 1
+
+
+TEXTS = ["sea: left water, right every (brush kanji)", "top sheep, bottom old bird (gothic kanji)"]
+
+
+@pytest.fixture
+def trained():
+    """A text encoder of its own, with random weights."""
+    return text.new_text_encoder(
+        text.TextEncoderSettings(source="trained", max_length=20, width=32, layers=1), TEXTS, ["old bird", "upper left"]
+    )
+
+
+def test_words_and_names_of_components_are_one_token_each(trained):
+    tokens = trained.tokenizer.tokenize("Sea: LEFT old bird, right unheard-of")
+    assert tokens == ["sea", ":", "left", "old bird", ",", "right", "<unk>", "<unk>", "<unk>"]
+    assert trained.tokens(["", *TEXTS]).shape == (3, 20)
+    assert max(text.most_tokens(each) for each in TEXTS) <= 20
+    with pytest.raises(KanjiDiffusionError, match="tokens, but the text encoder reads 20"):
+        trained.tokens(["water " * 30])
+
+
+def test_a_trained_encoder_survives_its_folder(trained, tmp_path):
+    trained.save_pretrained(tmp_path / "text")
+    again = text.TextEncoder.from_pretrained(tmp_path / "text")
+    assert again.tokenizer.model_max_length == 20
+    torch.testing.assert_close(again.states(TEXTS), trained.states(TEXTS))
+    assert torch.equal(again.tokens(TEXTS), trained.tokens(TEXTS))
+
+
+def test_a_warm_start_keeps_what_is_known_of_each_word(trained):
+    settings = text.TextEncoderSettings(source="trained", max_length=20, width=32, layers=1, seed=1)
+    new = text.new_text_encoder(settings, [*TEXTS, "a thunder word"], ["old bird"])
+    assert not torch.allclose(new.states(TEXTS), trained.states(TEXTS))
+    torch.testing.assert_close(text.continue_text_encoder(new, trained).states(TEXTS), trained.states(TEXTS))
+    wide = text.new_text_encoder(settings.model_copy(update={"width": 64}), TEXTS, [])
+    with pytest.raises(KanjiDiffusionError, match="has another architecture"):
+        text.continue_text_encoder(wide, trained)
+
+
+def test_the_stock_pipeline_draws_from_a_composition_what_generate_draws(model, trained, tmp_path):
+    unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, trained.width)
+    ours = assemble(model.vae, unet.eval(), trained, ScheduleSettings(), "ddim")
+    ours.save_pretrained(tmp_path / "model")
+    stock = DiffusionPipeline.from_pretrained(tmp_path / "model")
+    stock.set_progress_bar_config(disable=True)
+    drawn = draw(ours, TEXTS, [4, 5], SamplingSettings(sampler="ddim", steps=4, guidance_scale=2.5))
+    for caption, seed, picture in zip(TEXTS, (4, 5), drawn, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        image = stock(caption, num_inference_steps=4, guidance_scale=2.5, generator=generator).images[0]
+        assert np.abs(np.asarray(image).astype(int) - picture).max() <= 1
+
+
+def test_gradients_of_the_unet_reach_the_text(trained):
+    unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, trained.width)
+    both = text.TextConditionedUNet(unet, trained.model.requires_grad_(True))
+    predicted = both(torch.randn(2, 4, 8, 8), torch.tensor([10, 500]), encoder_hidden_states=trained.tokens(TEXTS))
+    predicted.sample.square().mean().backward()
+    assert trained.model.get_input_embeddings().weight.grad.abs().sum() > 0
