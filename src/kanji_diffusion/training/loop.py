@@ -134,7 +134,7 @@ def optimizers(
     parameters: list[nn.Parameter],
     settings: TrainingSettings,
     device: torch.device,
-    tables: Collection[nn.Parameter] = (),
+    tables: Collection[torch.Tensor] = (),
 ) -> list[torch.optim.Optimizer]:
     """AdamW for all `parameters`, or Muon for the matrices among them and AdamW for the others.
 
