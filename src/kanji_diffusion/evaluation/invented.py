@@ -258,12 +258,12 @@ class CleanLine:
 
 
 def judge_plans(
-    recogniser: ComponentRecogniser, images: np.ndarray, planned: Sequence[Composition | None]
+    recogniser: ComponentRecogniser | None, images: np.ndarray, planned: Sequence[Composition | None]
 ) -> pd.DataFrame:
     """Whether pictures show the components that were planned, each in its slot.
 
     Args:
-        recogniser: Of components.
+        recogniser: Of components; None says nothing of any picture.
         images: uint8 `[N, H, W]`.
         planned: The composition of each, None where there was no plan.
 
@@ -271,6 +271,9 @@ def judge_plans(
         `slots`, `as_planned` (1 or 0; not a number without a plan, or where a part is not known), `probability` (of the
         least sure) and `seen` (what is read in each slot).
     """
+    if recogniser is None:
+        unknown = {"slots": 0, "as_planned": np.nan, "probability": np.nan, "seen": ""}
+        return pd.DataFrame(unknown, index=range(len(images)))
     nothing = Composition(None, None)
     found = components_found(recogniser, images, [each or nothing for each in planned])
     return found.rename(columns={"found": "as_planned"})

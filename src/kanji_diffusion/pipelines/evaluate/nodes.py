@@ -345,9 +345,7 @@ def judge_invented(
         parts.append(judged.set_index(inventions.index[rows]))
     built = Compositions(compositions, names)
     plans = [Plan.from_json(plan, built).composition if isinstance(plan, str) else None for plan in inventions["plan"]]
-    planned = pd.DataFrame({"as_planned": np.nan}, index=inventions.index)
-    if component_recogniser:
-        planned = invented.judge_plans(component_recogniser, images, plans).set_index(inventions.index)
+    planned = invented.judge_plans(component_recogniser, images, plans).set_index(inventions.index)
     judged = pd.concat([inventions.drop(columns="image"), pd.concat(parts), planned], axis=1)
     judged["all_three"] = judged[list(invented.CRITERIA)].prod(axis=1, skipna=False)
     if judged["as_planned"].isna().all():
