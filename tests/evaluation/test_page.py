@@ -12,7 +12,7 @@ from kanji_diffusion.glyphs.render import decode_images
 
 
 @pytest.fixture(scope="module")
-def html(judges, real_samples):
+def contents(judges, real_samples):
     rows, images = real_samples
     rows = rows.assign(part="trained", stroke_count=3, grade=1, frequency=5)
     scores, figures = judges.score(rows, images)
@@ -33,7 +33,18 @@ def html(judges, real_samples):
     grid = grid.assign(ocr_gain=0.034, ocr_gain_low=-0.01, ocr_gain_high=0.1)
     samples = page.Samples(scores, images, images, scores[["width", "ink", "holes"]])
     inventions = page.Inventions(judged, images[:1], images[:1], report)
-    return page.render_page(figures, group_figures(scores), samples, inventions, grid, parts(images)), figures
+    return (figures, group_figures(scores), samples, inventions, grid), parts(images)
+
+
+@pytest.fixture(scope="module")
+def html(contents):
+    return page.render_page(*contents[0], contents[1]), contents[0][0]
+
+
+def test_without_compositions_it_says_why_there_is_nothing_about_them(contents):
+    text = page.render_page(*contents[0])
+    assert "the captions do not tell how characters are built" in text
+    assert "left tree, right lord" not in text
 
 
 def parts(images):

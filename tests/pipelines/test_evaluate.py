@@ -169,9 +169,11 @@ def test_inventions_are_drawn_as_planned_and_judged(raw_data, tables, glyphs, co
     held = glyphs[glyphs["split"] == "validation"].reset_index(drop=True)
     scores, report, sheet = nodes.judge_invented(
         drawn, glyphs, held, pd.DataFrame({"top1": [True] * len(held)}), glyphs, *tables, None, Ink(), settings,
-        component_judge,
+        component_judge if planner else None,
     )  # fmt: skip
     assert len(scores) == 3 and set(scores["clean"]) == {1.0}
+    # What the report page shows of each.
+    assert {"ids", "reason", "seen", "ocr_text"} <= set(scores)
     assert ("as_planned" in report["invented"]) == planner == ("as_planned" not in report["missing"])
     assert ("all_three" in report["invented"]) == planner
     assert {"new_existing", "clean_real", "clean_spoilt"} <= set(report["calibration"]["gothic"])
