@@ -15,7 +15,7 @@ from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 from kanji_diffusion.scoring.recogniser import recogniser
 
-ENVIRONMENTS = ["base", "test", "grades", "parts", "gpu", "gpu_parts", "cluster"]
+ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "cluster"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
 VARIANTS = [
     *(generate.create_pipeline(source=source) for source in ("named", "released")),

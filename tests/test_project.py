@@ -269,7 +269,7 @@ def test_the_report_figures_are_in_the_catalog(project, finished):
 
 
 def test_the_configuration_of_every_environment_is_read(project):
-    for env in ("base", "test", "grades", "gpu", "cluster"):
+    for env in ("base", "test", "jouyou", "all", "gpu", "cluster"):
         loader = OmegaConfigLoader(
             conf_source=str(project / "conf"), env=env, base_env="base", default_run_env="local",
             custom_resolvers={"kanjivg_folder": str, "local_artifacts": str, "project_root": str},

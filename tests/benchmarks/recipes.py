@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,7 +32,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss
-from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling
 from kanji_diffusion.diffusion.sampler import sample
 from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.text import (
@@ -83,12 +81,11 @@ RECIPES = {
     "default": Recipe(),
     # MiniLM splits words: its captions are longer.
     "frozen MiniLM": Recipe(text={"source": "bundled", "max_length": 64}),
-    "text encoder of one layer": Recipe(text={"layers": 1}),
+    "text encoder of two layers": Recipe(text={"layers": 2}),
     "text encoder of four layers": Recipe(text={"layers": 4}),
     "text encoder of width 64": Recipe(text={"width": 64}),
     "text encoder of width 256": Recipe(text={"width": 256}),
     "no text pooled": Recipe(unet={"global_text": False}),
-    "cross-attention on the inner level alone": Recipe(unet={"cross_attention": (False, True)}),
     "cross-attention on both levels": Recipe(unet={"cross_attention": (True, True)}),
     "three levels": Recipe(unet={"channels": (64, 96, 160), "cross_attention": (False, True, True)}),
     "captions: a third each": Recipe(shares={"meaning": 1, "composed": 1, "parts": 1}),
@@ -100,6 +97,7 @@ RECIPES = {
     "no structure stage": Recipe(stages=(1,)),
     "no structure glyphs": Recipe(stages=(1,), reads=("styles",)),
     "structure read twice": Recipe(repeats={"structure": 2}),
+    "wider UNet": Recipe(unet={"channels": (96, 192)}),
     "brush read once": Recipe(repeats={"brush": 1}),
     "brush read four times": Recipe(repeats={"brush": 4}),
     "sample prediction": Recipe(schedule={"prediction": "sample"}),
@@ -163,7 +161,6 @@ class Bench:
 
     def _frozen(self, settings: TextEncoderSettings) -> tuple[TextEncoder, np.ndarray, bool]:
         captions = nodes.encode_captions(*self.captions, settings)
-        self.whitening = {name: captions[name] for name in captions if name != "states"}
         return load_text_encoder(settings), captions["states"], False
 
     def text(self, recipe: Recipe, seed: int) -> tuple[TextEncoder, np.ndarray, bool]:
@@ -193,8 +190,6 @@ class Bench:
             if not unet:
                 torch.manual_seed(seed)
                 unet = text_unet(settings, self.vae.config.latent_channels, size, encoder.width)
-                if not trained:
-                    start_whitened(unet, self.whitening)
             unet = continue_unet(unet, size, grow, stage.grow_layers)
             module = TextConditionedUNet(unet, encoder.model.requires_grad_(True)) if trained else unet
             yield name, stage, images[place] / sum(images), module
@@ -241,8 +236,7 @@ class Bench:
                 | recipe.training
             )
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
-            with nullcontext() if trained else whitened_pooling(module, self.whitening):
-                train(module, loss, self.store(name, stage, recipe, read), training, name="recipe")
+            train(module, loss, self.store(name, stage, recipe, read), training, name="recipe")
             seen += training.steps * batch
         unet = module.unet if trained else module
         return [self.read(unet, encoder, schedule, prompts, seed) for prompts in self.prompts.values()], seen

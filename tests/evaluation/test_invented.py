@@ -16,6 +16,7 @@ from kanji_diffusion.evaluation.invented import (
     invention_requests,
     judge_plans,
     list_meanings,
+    new_by_parts,
     summary,
 )
 from kanji_diffusion.glyphs import dictionary, fonts, render
@@ -139,12 +140,40 @@ def test_without_enough_real_glyphs_nothing_is_called_clean(head, scorer, held):
     assert line.figures == {} and line.judge(decode_images(held)[:2])["clean"].isna().all()
 
 
-def test_a_character_of_other_parts_is_not_as_planned(raw_data):
-    built = Compositions(*component_pairs.tables(raw_data))
+@pytest.fixture(scope="module")
+def built(raw_data):
+    return Compositions(*component_pairs.tables(raw_data))
+
+
+@pytest.fixture(scope="module")
+def pairs(raw_data, built):
+    """A recogniser of components, and characters of two in a face held out."""
     glyphs = component_pairs.draw(raw_data, built)
     recogniser = component_pairs.train(glyphs, decode_images(glyphs), built)
     shown = glyphs[glyphs["held_out"] & glyphs["character"].isin(list(component_pairs.PAIRS))]
-    images, wanted = decode_images(shown), [built.of(character) for character in shown["character"]]
+    return recogniser, decode_images(shown), shown["character"].tolist()
+
+
+def test_what_shows_the_planned_parts_is_not_the_character_that_it_resembles(pairs, built):
+    recogniser, images, characters = pairs
+    wanted = [built.of(character) for character in characters]
+    judged = judge_plans(recogniser, images, wanted).assign(new=0.0)
+    others = characters[len(characters) // 2 :] + characters[: len(characters) // 2]
+    assert all(one != other for one, other in zip(characters, others, strict=True))
+    resembling = judged.assign(taken_for=[[other] for other in others])
+    assert new_by_parts(resembling, recogniser, images, built).mean() > 0.8
+    same = judged.assign(taken_for=[[character] for character in characters])
+    assert new_by_parts(same, recogniser, images, built).sum() == 0
+    unplanned = judge_plans(recogniser, images, [pair("木", "寺")] * len(images)).assign(new=0.0)
+    assert new_by_parts(unplanned.assign(taken_for=resembling["taken_for"]), recogniser, images, built).mean() < 0.1
+    unknown = judged.assign(taken_for=[["龜", other] for other in others])
+    assert new_by_parts(unknown, recogniser, images, built).sum() == 0
+    assert new_by_parts(resembling, None, images, built).sum() == 0
+
+
+def test_a_character_of_other_parts_is_not_as_planned(pairs, built):
+    recogniser, images, characters = pairs
+    wanted = [built.of(character) for character in characters]
     assert judge_plans(recogniser, images, wanted)["as_planned"].mean() > 0.8
     others = [pair("木", "寺") for _ in wanted]
     assert judge_plans(recogniser, images, others)["as_planned"].mean() < 0.1

@@ -27,8 +27,6 @@ from kanji_diffusion.training.checkpoint import file_sha256
 BUNDLED, TRAINED = "bundled", "trained"
 NO_LIMIT = 10**6
 _HEAD_WIDTH = 32
-# Small enough for the first layer normalisation to be at home, large enough for tokens to differ from positions.
-_EMBEDDING_DEVIATION = 0.3
 # As the pre-tokenizer splits: words, and runs of signs.
 _WORD = re.compile(r"\w+|[^\w\s]+")
 _BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -39,7 +37,7 @@ class TextEncoderSettings(Settings):
 
     source: str = Field(
         BUNDLED,
-        description="`trained` (a small CLIP text model with a token for each word and component, trained along with "
+        description="`trained` (a small DistilBERT with a token for each word and component, trained along with "
         "the UNet), `bundled` (all-MiniLM-L6-v2), a hub name such as openai/clip-vit-large-patch14, or a folder.",
     )
     max_length: int = Field(20, ge=4, description="Tokens that a caption is padded to; CLIP takes 77.")
@@ -156,7 +154,10 @@ def load_text_encoder(settings: TextEncoderSettings, tokenizer_folder: str | Non
 
 
 def new_text_encoder(settings: TextEncoderSettings, texts: Iterable[str], phrases: Iterable[str]) -> TextEncoder:
-    """A text encoder with random weights, to be trained along with a UNet: a CLIP text model and its own tokenizer.
+    """A text encoder with random weights, to be trained along with a UNet: a small DistilBERT and its own tokenizer.
+
+    Unlike in CLIP's text model each token sees those after it too. What is learnt of compositions in the same number of
+    images is several times as much (docs/recipes.md).
 
     Args:
         settings: Width, layers and longest text.
@@ -164,21 +165,19 @@ def new_text_encoder(settings: TextEncoderSettings, texts: Iterable[str], phrase
         phrases: Names of several words that become one token each, such as "old bird".
     """
     tokenizer = word_tokenizer(texts, phrases, settings.max_length)
-    config = transformers.CLIPTextConfig(
+    config = transformers.DistilBertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        intermediate_size=4 * settings.width,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.width // _HEAD_WIDTH,
+        dim=settings.width,
+        hidden_dim=4 * settings.width,
+        n_layers=settings.layers,
+        n_heads=settings.width // _HEAD_WIDTH,
         max_position_embeddings=settings.max_length,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        dropout=0.0,
+        attention_dropout=0.0,
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(settings.seed)
-    model = transformers.CLIPTextModel(config)
-    with torch.no_grad():
-        model.get_input_embeddings().weight.normal_(std=_EMBEDDING_DEVIATION)
+    model = transformers.DistilBertModel(config)
     return TextEncoder(tokenizer, model.eval())
 
 
@@ -188,9 +187,8 @@ def continue_text_encoder(new: TextEncoder, earlier: TextEncoder) -> TextEncoder
     Raises:
         KanjiDiffusionError: If the two have different architectures.
     """
-    table = "embeddings.token_embedding.weight"
+    table = "embeddings.word_embeddings.weight"
     weights, known = new.model.state_dict(), earlier.model.state_dict()
-    table = next(name for name in weights if name.endswith(table))
     shapes, others = ({name: value.shape[-1:] for name, value in each.items()} for each in (weights, known))
     positions = [each.model.config.max_position_embeddings for each in (new, earlier)]
     if shapes != others or positions[0] != positions[1]:

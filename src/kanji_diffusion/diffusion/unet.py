@@ -15,7 +15,7 @@ from kanji_diffusion.diffusion.text import NO_LIMIT, TextEncoder, TextEncoderSet
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.settings_model import Settings
 
-_REMEDY = "set `unet.start` to null, to NAME:VERSION such as stage_64.unet:VERSION, or to a folder with a UNet"
+_REMEDY = "set `unet.start` to null, to NAME:VERSION such as strokes_64.unet:VERSION, or to a folder with a UNet"
 # What the architecture is called in diffusers and in the parameters.
 _FIELDS = {
     "block_out_channels": "unet.channels",
@@ -45,8 +45,8 @@ class UNetSettings(Settings):
     )
     start: str | None = Field(
         None,
-        description="Warm start: an earlier version in the catalog (`stage_64.unet:VERSION`, `text_to_kanji:VERSION`) "
-        "or a folder, whose weights the first stage starts from; null for random ones.",
+        description="Warm start: an earlier version in the catalog (`strokes_64.unet:VERSION`, "
+        "`text_to_kanji:VERSION`) or a folder, whose weights the first stage starts from; null for random ones.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from.")
 
@@ -77,8 +77,8 @@ def text_unet(settings: UNetSettings, latent_channels: int, latent_size: int, te
     """
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in settings.cross_attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(settings.cross_attention))
-    # Diffusers pools the text with 64 heads, which not every width can be divided by.
-    pooled = {"addition_embed_type": "text", "addition_embed_type_num_heads": math.gcd(64, text_width)}
+    # Diffusers would pool the text with 64 heads, too narrow in a small encoder.
+    pooled = {"addition_embed_type": "text", "addition_embed_type_num_heads": math.gcd(settings.heads, text_width)}
     return UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=latent_channels,
@@ -100,8 +100,8 @@ def earlier_unet(start: str, models: Path, wanted: UNet2DConditionModel) -> UNet
     """A UNet that was trained before.
 
     Args:
-        start: Name and version in the catalog, such as `stage_64.unet:2026-11-22T22.33.53.517Z`, or a folder of a UNet
-            or of a whole pipeline.
+        start: Name and version in the catalog, such as `strokes_64.unet:2026-11-22T22.33.53.517Z`, or a folder of a
+            UNet or of a whole pipeline.
         models: The folder in which the catalog keeps its models.
         wanted: The architecture that it must have, whatever its `sample_size`.
 

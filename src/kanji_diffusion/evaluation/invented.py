@@ -2,7 +2,9 @@
 
 Whether a picture is new is asked of pictures of every character that a face can draw, and of an OCR engine, which knows
 a character by its strokes where a smudge makes the shape unlike any. The answers are calibrated on the model's own
-samples of existing characters, which wobble as its inventions do. Whether it is clean is asked of the aesthetic head,
+samples of existing characters, which wobble as its inventions do. What shares a part with an existing character is like
+it as a whole, and the engine must read one of those that it knows: a picture that shows the planned parts, and more surely
+than those of the character that it is taken for, is new all the same. Whether it is clean is asked of the aesthetic head,
 calibrated on real glyphs of faces held out; whether it is as planned, of the component recogniser. All are checked on
 pictures whose answer is known.
 """
@@ -20,6 +22,7 @@ from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.evaluation.shapes import nearest, shape_vectors
 from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, expand_prompt
+from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.planning.planner import Plan, Planner
 from kanji_diffusion.scoring import degradations
@@ -124,10 +127,16 @@ class Calibration:
     sure: float
     figures: dict[str, float]
 
+    def taken_for(self, similarity: np.ndarray, most_alike: Sequence[str], seen: pd.DataFrame) -> list[list[str]]:
+        """The existing characters that each picture counts as, by similarity to the one that it is most like."""
+        alike = (similarity >= self.existing) | (seen["text"] == np.array(most_alike, dtype=object)).to_numpy()
+        read = (seen["confidence"] >= self.sure).to_numpy()
+        rows = zip(most_alike, alike, seen["text"], read, strict=True)
+        return [[name] * bool(like) + [text] * bool(sure and text != name) for name, like, text, sure in rows]
+
     def new(self, similarity: np.ndarray, most_alike: Sequence[str], seen: pd.DataFrame) -> np.ndarray:
-        """Whether pictures are no existing character, bool `[N]`, by similarity to the one that each is most like."""
-        known = (seen["confidence"] >= self.sure) | (seen["text"] == np.array(most_alike, dtype=object))
-        return (similarity < self.existing) & ~known.to_numpy()
+        """Whether pictures are no existing character, bool `[N]`; as `taken_for`."""
+        return np.array([not names for names in self.taken_for(similarity, most_alike, seen)], dtype=bool)
 
 
 class KnownCharacters:
@@ -159,24 +168,24 @@ class KnownCharacters:
         Returns:
             One row each: `nearest` (a list of existing characters, most alike first), `similarity` to the first,
             `ocr_text` (what an OCR engine reads, "" for nothing or without an engine), `ocr_confidence` (0 where that
-            is no existing character), and `new`, 1 or 0, or not a number where nothing calibrated the judge.
-            A picture is new if it is less like any character than the threshold, and the engine neither is sure of an
-            existing character nor reads the one that the picture is most like.
+            is no existing character), `taken_for` (existing characters), and `new`, 1 or 0, or not a number where
+            nothing calibrated the judge. A picture is new if it is less like any character than the threshold, and the
+            engine neither is sure of an existing character nor reads the one that the picture is most like.
         """
         found = nearest(shape_vectors(images), self._bank, 8 * SHOWN)
         names = [list(dict.fromkeys(self._names[row]))[:SHOWN] for row in found.index]
         most_alike = [row[0] for row in names]
         seen = self._read(images)
-        new = self.calibration.new(found.similarity[:, 0], most_alike, seen).astype(float)
-        if not self.calibration.figures:
-            new[:] = np.nan
+        taken_for = self.calibration.taken_for(found.similarity[:, 0], most_alike, seen)
+        calibrated = bool(self.calibration.figures)
         return pd.DataFrame(
             {
                 "nearest": names,
                 "similarity": found.similarity[:, 0],
                 "ocr_text": seen["text"],
                 "ocr_confidence": seen["confidence"],
-                "new": new,
+                "taken_for": taken_for,
+                "new": [float(not names) if calibrated else np.nan for names in taken_for],
             }
         )
 
@@ -277,6 +286,35 @@ def judge_plans(
     nothing = Composition(None, None)
     found = components_found(recogniser, images, [each or nothing for each in planned])
     return found.rename(columns={"found": "as_planned"})
+
+
+def new_by_parts(
+    judged: pd.DataFrame, recogniser: ComponentRecogniser | None, images: np.ndarray, compositions: Compositions
+) -> np.ndarray:
+    """`new` of `judged` pictures, where their parts have the last word.
+
+    A picture is no character that it is taken for if it shows the parts of its plan, which no character has, and each
+    of them more surely than the least sure part of that character.
+
+    Args:
+        judged: Rows with `taken_for`, `new`, `as_planned` and `probability`.
+        recogniser: Of components; None changes nothing.
+        images: uint8 `[N, H, W]`, the pictures.
+        compositions: How existing characters are built.
+    """
+    new = judged["new"].to_numpy(dtype=float)
+    if recogniser is None:
+        return new
+    rows = np.flatnonzero((new == 0) & (judged["as_planned"] == 1))
+    claims = [(row, name) for row in rows for name in judged["taken_for"].iloc[row]]
+    if not claims:
+        return new
+    numbers = [row for row, _ in claims]
+    existing = components_found(recogniser, images[numbers], [compositions.of(name) for _, name in claims])
+    # A character whose parts are not known cannot be ruled out.
+    highest = existing["probability"].fillna(np.inf).groupby(np.array(numbers)).max()
+    new[highest.index] = judged["probability"].to_numpy()[highest.index] > highest.to_numpy()
+    return new
 
 
 def invention_figures(judged: pd.DataFrame, seed: int = 0) -> dict[str, float]:

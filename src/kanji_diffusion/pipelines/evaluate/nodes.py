@@ -347,6 +347,7 @@ def judge_invented(
     plans = [Plan.from_json(plan, built).composition if isinstance(plan, str) else None for plan in inventions["plan"]]
     planned = invented.judge_plans(component_recogniser, images, plans).set_index(inventions.index)
     judged = pd.concat([inventions.drop(columns="image"), pd.concat(parts), planned], axis=1)
+    judged["new"] = invented.new_by_parts(judged, component_recogniser, images, built)
     judged["all_three"] = judged[list(invented.CRITERIA)].prod(axis=1, skipna=False)
     if judged["as_planned"].isna().all():
         report["missing"]["as_planned"] = "there is no plan whose parts the component recogniser knows"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,6 @@ from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.export import TextToKanji, assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
-from kanji_diffusion.diffusion.pooling import start_whitened, whitened_pooling, whitening
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import (
@@ -102,9 +100,8 @@ def start_text_encoder(
 def encode_captions(
     captions: pd.DataFrame, structure_captions: pd.DataFrame, text_encoder: TextEncoderSettings
 ) -> dict[str, np.ndarray]:
-    """A frozen encoder's `states` of every caption `[M + 1, L, D]`, the empty one first, and what whitens them."""
-    states = load_text_encoder(text_encoder).states(_texts(captions, structure_captions)).numpy()
-    return {"states": states, **whitening(states)}
+    """A frozen encoder's `states` of every caption `[M + 1, L, D]`, the empty one first."""
+    return {"states": load_text_encoder(text_encoder).states(_texts(captions, structure_captions)).numpy()}
 
 
 def tokenise_captions(
@@ -132,11 +129,7 @@ def initialise_unet(
     size = vae.config.sample_size // vaes.factor(vae)
     width = text_encoder.width if text_encoder.source == TRAINED else caption_states["states"].shape[-1]
     unet = text_unet(settings, vae.config.latent_channels, size, width)
-    if settings.start:
-        return earlier_unet(settings.start, models, unet)
-    if "states" in caption_states:
-        start_whitened(unet, caption_states)
-    return unet
+    return earlier_unet(settings.start, models, unet) if settings.start else unet
 
 
 def encode_latents(
@@ -223,18 +216,17 @@ def train_stage(
     store = LatentStore(
         {name: latents[name] for name in ("mean", "std")}, read, captioned, dropout.rate, repeats, shares
     )
-    with nullcontext() if text_encoder else whitened_pooling(unet, caption_states):
-        train(
-            module,
-            DiffusionLoss(schedule, loss, stage.emphasis),
-            store,
-            stage.training,
-            name=f"unet_{stage.resolution}" + ("" if stage.reads == "all" else f"_{stage.reads}"),
-            cluster=cluster,
-            checkpoints=checkpoints,
-            tracker=tracker,
-            sheet=draw,
-        )
+    train(
+        module,
+        DiffusionLoss(schedule, loss, stage.emphasis),
+        store,
+        stage.training,
+        name=f"unet_{stage.resolution}" + ("" if stage.reads == "all" else f"_{stage.reads}"),
+        cluster=cluster,
+        checkpoints=checkpoints,
+        tracker=tracker,
+        sheet=draw,
+    )
     return [unet, text_encoder] if text_encoder else unet
 
 
