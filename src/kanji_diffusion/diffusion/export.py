@@ -49,7 +49,10 @@ class TextToKanji:
             OSError: If there is no pipeline.
         """
         source = Path(folder)
-        pipeline = _released_pipeline(source) if is_released(source) else DiffusionPipeline.from_pretrained(source)
+        if is_released(source):
+            pipeline = _released_pipeline(source)
+        else:
+            pipeline = DiffusionPipeline.from_pretrained(source, torch_dtype=torch.float32)
         if not isinstance(pipeline, StableDiffusionPipeline):
             raise KanjiDiffusionError(
                 f"{source} holds a {type(pipeline).__name__}: name the folder of a StableDiffusionPipeline, such as "
@@ -97,29 +100,36 @@ def model_fingerprint(model: StableDiffusionPipeline) -> str:
 
 
 def save_released(model: TextToKanji, folder: Path) -> None:
-    """Save a model to be shipped: half precision, without the bundled text encoder, which its own package ships.
+    """Save a model to be shipped, in half precision.
+
+    The bundled text encoder, the one BERT that the project knows, is left out: its own package ships it.
 
     Args:
-        model: A finished model with the bundled text encoder.
+        model: A finished model.
         folder: Where `TextToKanji.from_pretrained` will find it.
     """
     pipeline = model.pipeline
-    for name in ("unet", "vae"):
+    bundled = pipeline.text_encoder.config.model_type == "bert"
+    for name in ("unet", "vae") if bundled else ("unet", "vae", "text_encoder"):
         copy.deepcopy(getattr(pipeline, name)).half().save_pretrained(folder / name)
     pipeline.scheduler.save_pretrained(folder / "scheduler")
     pipeline.save_config(folder)
     if model.planner:
         model.planner.save_pretrained(folder / _PLANNER)
-    text = TextEncoderSettings(source=BUNDLED, max_length=pipeline.tokenizer.model_max_length)
-    (folder / _TEXT).write_text(text.model_dump_json())
+    if bundled:
+        text = TextEncoderSettings(source=BUNDLED, max_length=pipeline.tokenizer.model_max_length)
+        (folder / _TEXT).write_text(text.model_dump_json())
+    else:
+        pipeline.tokenizer.save_pretrained(folder / "tokenizer")
     for path in folder.rglob("*.json"):
         # Where the parts were loaded from is nobody's business.
-        content = {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"}
+        content = json.loads(path.read_text())
+        content.pop("_name_or_path", None)
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def is_released(folder: Path) -> bool:
-    """Whether `save_released` wrote this folder."""
+    """Whether `save_released` wrote this folder, and left out the bundled text encoder."""
     return (folder / _TEXT).is_file()
 
 

@@ -1,12 +1,12 @@
 """Kanji for meanings that have none: are they new, are they clean, and are they what was planned?
 
-Whether a picture is new is asked of pictures of every character that a face can draw, and of an OCR engine, which knows
-a character by its strokes where a smudge makes the shape unlike any. The answers are calibrated on the model's own
-samples of existing characters, which wobble as its inventions do. What shares a part with an existing character is like
-it as a whole, and the engine must read one of those that it knows: a picture that shows the planned parts, and more surely
-than those of the character that it is taken for, is new all the same. Whether it is clean is asked of the aesthetic head,
-calibrated on real glyphs of faces held out; whether it is as planned, of the component recogniser. All are checked on
-pictures whose answer is known.
+Whether a picture is new is asked of pictures of every character that a face can draw, and of an OCR engine, which
+knows a character by its strokes where a smudge makes the shape unlike any. The answers are calibrated on the model's
+own samples of existing characters, which wobble as its inventions do. What shares a part with an existing character
+is like it as a whole, and the engine must read one of those that it knows: a picture that shows the planned parts,
+and more surely than those of the character that it is taken for, is new all the same. Whether it is clean is asked of
+the aesthetic head, calibrated on real glyphs of faces held out; whether it is as planned, of the component
+recogniser. All are checked on pictures whose answer is known.
 """
 
 from __future__ import annotations
@@ -293,8 +293,8 @@ def new_by_parts(
 ) -> np.ndarray:
     """`new` of `judged` pictures, where their parts have the last word.
 
-    A picture is no character that it is taken for if it shows the parts of its plan, which no character has, and each
-    of them more surely than the least sure part of that character.
+    A picture is no character that it is taken for if it shows the parts of its plan, which no character has, and the
+    least sure of them more surely than the least sure part of that character.
 
     Args:
         judged: Rows with `taken_for`, `new`, `as_planned` and `probability`.
@@ -302,7 +302,7 @@ def new_by_parts(
         images: uint8 `[N, H, W]`, the pictures.
         compositions: How existing characters are built.
     """
-    new = judged["new"].to_numpy(dtype=float)
+    new = judged["new"].to_numpy(dtype=float, copy=True)
     if recogniser is None:
         return new
     rows = np.flatnonzero((new == 0) & (judged["as_planned"] == 1))
@@ -311,8 +311,8 @@ def new_by_parts(
         return new
     numbers = [row for row, _ in claims]
     existing = components_found(recogniser, images[numbers], [compositions.of(name) for _, name in claims])
-    # A character whose parts are not known cannot be ruled out.
-    highest = existing["probability"].fillna(np.inf).groupby(np.array(numbers)).max()
+    # Of a character whose parts are not known, they may be as sure as all that the planned ones leave.
+    highest = existing["probability"].fillna(0.5).groupby(np.array(numbers)).max()
     new[highest.index] = judged["probability"].to_numpy()[highest.index] > highest.to_numpy()
     return new
 
