@@ -21,7 +21,8 @@ from kanji_diffusion.evaluation.invented import (
 )
 from kanji_diffusion.glyphs import dictionary, fonts, render
 from kanji_diffusion.glyphs.captions import CaptionSettings
-from kanji_diffusion.glyphs.compositions import Compositions
+from kanji_diffusion.glyphs.compositions import Compositions, composition_table
+from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.planning.planner import Plan
 from kanji_diffusion.scoring import aesthetics, degradations
@@ -154,7 +155,7 @@ def pairs(raw_data, built):
     return recogniser, decode_images(shown), shown["character"].tolist()
 
 
-def test_what_shows_the_planned_parts_is_not_the_character_that_it_resembles(pairs, built):
+def test_what_shows_the_planned_parts_is_not_the_character_that_it_resembles(pairs, built, raw_data):
     recogniser, images, characters = pairs
     wanted = [built.of(character) for character in characters]
     judged = judge_plans(recogniser, images, wanted).assign(new=0.0)
@@ -166,11 +167,14 @@ def test_what_shows_the_planned_parts_is_not_the_character_that_it_resembles(pai
     assert new_by_parts(same, recogniser, images, built).sum() == 0
     unplanned = judge_plans(recogniser, images, [pair("木", "寺")] * len(images)).assign(new=0.0)
     assert new_by_parts(unplanned.assign(taken_for=resembling["taken_for"]), recogniser, images, built).mean() < 0.1
-    # Nothing is known of how this one is built.
-    unknown = judged.assign(taken_for=[["龜"]] * len(images))
-    assert (
-        new_by_parts(unknown, recogniser, images, built) == (judged["probability"] > 0.5) & judged["as_planned"]
-    ).all()
+    # Nothing is known of how 龜 is built; of 鰻 it is, but of parts that the recogniser does not know.
+    eel = composition_table({"鰻": Composition("鰻", "鰻", "⿰", pair("魚", "曼").parts)})
+    table, names = component_pairs.tables(raw_data)
+    wider = Compositions(pd.concat([table, eel], ignore_index=True), names)
+    assert new_by_parts(judged.assign(taken_for=[["龜"]] * len(images)), recogniser, images, wider).sum() == 0
+    sure = (judged["probability"] > 0.5) & (judged["as_planned"] == 1)
+    assert (new_by_parts(judged.assign(taken_for=[["鰻"]] * len(images)), recogniser, images, wider) == sure).all()
+    assert sure.mean() > 0.5
     assert new_by_parts(resembling, None, images, built).sum() == 0
 
 

@@ -311,8 +311,10 @@ def new_by_parts(
         return new
     numbers = [row for row, _ in claims]
     existing = components_found(recogniser, images[numbers], [compositions.of(name) for _, name in claims])
-    # Of a character whose parts are not known, they may be as sure as all that the planned ones leave.
-    highest = existing["probability"].fillna(0.5).groupby(np.array(numbers)).max()
+    # A part that the recogniser does not know may be as sure as all that the planned ones leave; what KanjiVG does not
+    # describe cannot be ruled out.
+    unknown = np.where([name in compositions for _, name in claims], 0.5, np.inf)
+    highest = existing["probability"].fillna(pd.Series(unknown)).groupby(np.array(numbers)).max()
     new[highest.index] = judged["probability"].to_numpy()[highest.index] > highest.to_numpy()
     return new
 
