@@ -205,7 +205,8 @@ def test_a_font_folder_without_usable_fonts_is_named(project, kedro_run_here):
     empty = project / "no_fonts"
     (empty / "fonts").mkdir(parents=True)
     (empty / "fonts" / "ipaexg.ttf").write_text("no font")
-    (empty / "kanjidic2.xml.gz").symlink_to(project / "data/01_raw/kanjidic2.xml.gz")
+    for name in ("kanjidic2.xml.gz", "edict.gz"):
+        (empty / name).symlink_to(project / "data/01_raw" / name)
     conf = project / "conf" / "nofonts"
     conf.mkdir()
     (conf / "globals.yml").write_text("raw: no_fonts\ndata: data/nofonts\n")
