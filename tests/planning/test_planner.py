@@ -45,6 +45,16 @@ def test_a_description_and_parts_are_taken_as_they_are(planner, prompt, source, 
     assert plan.character is None
 
 
+def test_a_caption_is_a_prompt(planner):
+    (plan,) = planner.plan("sea: left water, right every", 3)
+    assert (plan.asked, plan.subject) == ("sea: left water, right every",) * 2
+    assert (plan.character, plan.ids) == ("海", "⿰水毎")
+    (plan,) = planner.plan("electric fish: left fish, right thunder")
+    assert (plan.subject, plan.ids) == ("electric fish: left fish, right thunder", "⿰魚雷")
+    with pytest.raises(KanjiDiffusionError, match="no component 'fisk'"):
+        planner.plan("sea: left fisk, right thunder")
+
+
 def test_parts_of_an_existing_kanji_name_it(planner):
     (plan,) = planner.plan("⿰氵毎")
     assert (plan.character, plan.subject) == ("海", "left water, right every")

@@ -192,8 +192,8 @@ class Planner:
         """Plans for a prompt, the best first, no two of the same parts.
 
         Args:
-            prompt: A meaning, a kanji, several kanji to be put together, an ideographic description sequence, or
-                parts in words.
+            prompt: A meaning, a kanji, several kanji to be put together, an ideographic description sequence, parts in
+                words, or a meaning and parts as in captions ("sea: left water, right every").
             count: At most so many; a prompt that says what is to be drawn has one plan.
 
         Raises:
@@ -204,6 +204,10 @@ class Planner:
             return [self._given(asked, self.compositions.read_ids(asked), "ids")]
         if is_parts(asked) or self._is_slot_alone(asked):
             return [self._given(asked, self.compositions.read_parts(asked), "parts")]
+        meaning, _, told = asked.partition(": ")
+        if is_parts(told):
+            plan = self._given(told, self.compositions.read_parts(told), "parts")
+            return [replace(plan, asked=asked, subject=f"{meaning}: {plan.subject}")]
         character = asked if asked in self.compositions and len(asked) == 1 else self._owners.get(asked.lower())
         if character:
             return [self._looked_up(asked, character)]
