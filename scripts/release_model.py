@@ -19,7 +19,7 @@ from typing import Any
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion.diffusion.export import TextToKanji, is_released, model_fingerprint, save_released
+from kanji_diffusion.diffusion.export import TextToKanji, lacks_text_encoder, model_fingerprint, save_released
 from kanji_diffusion.glyphs.captions import drawing_captions
 from kanji_diffusion.glyphs.fonts import usable_faces
 from kanji_diffusion.training.checkpoint import file_sha256
@@ -134,7 +134,7 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, folder: Path,
         selection=json.dumps(parameters["characters"]),
         styles=", ".join(sorted(captions["style"].unique())),
         example=drawing_captions(captions)["text"].iloc[0],
-        without=WITHOUT_TEXT if is_released(folder) else " (`torch_dtype=torch.float32`)",
+        without=WITHOUT_TEXT if lacks_text_encoder(folder) else " (`torch_dtype=torch.float32`)",
         composed=KANJIVG if model.planner else "",
         others=OTHERS[model.planner is not None],
         glyphs=len(catalog.load("selected_glyphs")),

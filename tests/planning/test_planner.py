@@ -49,8 +49,11 @@ def test_a_caption_is_a_prompt(planner):
     (plan,) = planner.plan("sea: left water, right every", 3)
     assert (plan.asked, plan.subject) == ("sea: left water, right every",) * 2
     assert (plan.character, plan.ids) == ("海", "⿰水毎")
-    (plan,) = planner.plan("electric fish: left fish, right thunder")
-    assert (plan.subject, plan.ids) == ("electric fish: left fish, right thunder", "⿰魚雷")
+    assert plan.reason == "sea = water beside every, which is 海"
+    for told in ("left fish, right thunder", "⿰魚雷"):
+        (plan,) = planner.plan(f"electric fish:{told}")
+        assert (plan.subject, plan.ids) == ("electric fish: left fish, right thunder", "⿰魚雷")
+        assert plan.label == "electric fish = fish beside thunder"
     with pytest.raises(KanjiDiffusionError, match="no component 'fisk'"):
         planner.plan("sea: left fisk, right thunder")
 

@@ -49,7 +49,7 @@ class TextToKanji:
             OSError: If there is no pipeline.
         """
         source = Path(folder)
-        if is_released(source):
+        if lacks_text_encoder(source):
             pipeline = _released_pipeline(source)
         else:
             pipeline = DiffusionPipeline.from_pretrained(source, torch_dtype=torch.float32)
@@ -128,13 +128,13 @@ def save_released(model: TextToKanji, folder: Path) -> None:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def is_released(folder: Path) -> bool:
-    """Whether `save_released` wrote this folder, and left out the bundled text encoder."""
+def lacks_text_encoder(folder: Path) -> bool:
+    """Whether `save_released` left the bundled text encoder out of this folder."""
     return (folder / _TEXT).is_file()
 
 
 def _released_pipeline(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline that `save_released` wrote, in float32."""
+    """The pipeline of a folder without its text encoder, in float32."""
     try:
         text = load_text_encoder(TextEncoderSettings(**json.loads((folder / _TEXT).read_text())))
         return StableDiffusionPipeline.from_pretrained(

@@ -200,14 +200,15 @@ class Planner:
             KanjiDiffusionError: If the prompt names an unknown part or an impossible layout.
         """
         asked = " ".join(prompt.split())
+        meaning, told = (part.strip() for part in asked.partition(":")[::2])
+        if meaning and (is_ids(told) or is_parts(told)):
+            (plan,) = self.plan(told)
+            given = self._given(meaning, plan.composition, plan.source)
+            return [replace(given, asked=asked, subject=f"{meaning}: {plan.subject}")]
         if is_ids(asked):
             return [self._given(asked, self.compositions.read_ids(asked), "ids")]
         if is_parts(asked) or self._is_slot_alone(asked):
             return [self._given(asked, self.compositions.read_parts(asked), "parts")]
-        meaning, _, told = asked.partition(": ")
-        if is_parts(told):
-            plan = self._given(told, self.compositions.read_parts(told), "parts")
-            return [replace(plan, asked=asked, subject=f"{meaning}: {plan.subject}")]
         character = asked if asked in self.compositions and len(asked) == 1 else self._owners.get(asked.lower())
         if character:
             return [self._looked_up(asked, character)]

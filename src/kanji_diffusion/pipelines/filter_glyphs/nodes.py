@@ -179,7 +179,7 @@ def train_aesthetic_head(
     else:
         head = aesthetics.load_laion_head(Path(settings.head), scorer)
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
-    # Evenly spaced: each is spoilt in every kind and degree, and a fraction of a per cent needs no more.
+    # Each is spoilt in every kind and degree.
     held = held.iloc[:: math.ceil(len(held) / _RANKED)]
     return head, aesthetics.ranking_report(scorer, head, decode_images(held), held["style"].tolist(), settings.seed + 1)
 
