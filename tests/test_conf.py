@@ -88,7 +88,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     assert names - set(expanded) == {"asked", "initial_unet", "model_name", "other_model"}
     assert set(expanded) <= names
     unversioned = {name for name in expanded if not expanded[name].get("versioned")}
-    # MLflow keeps the versions of `registered_model`.
+    # MLflow keeps the versions of `champion` and `registered_model`.
     assert unversioned == {
         "edict",
         "kanjidic2",
@@ -99,6 +99,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
         "earlier_models",
         "released_model",
         "registered_model",
+        "champion",
     }
 
 

@@ -1,5 +1,6 @@
 """The champion keeps its name until a version reads better beyond doubt."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -8,9 +9,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from transformers import ResNetForImageClassification
 
-from kanji_diffusion.datasets import RegisteredModelDataset
+from kanji_diffusion.datasets import ChampionDataset, RegisteredModelDataset
 from kanji_diffusion.diffusion.export import TextToKanji, model_fingerprint
 from kanji_diffusion.diffusion.sampler import SamplingSettings
+from kanji_diffusion.evaluation.promotion import decide_promotion
 from kanji_diffusion.evaluation.versions import ModelVersion
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.pipelines.generate.nodes import ModelName, load_model
@@ -37,9 +39,14 @@ def parts(project, finished):
 
 def version(parts, right):
     characters = [chr(0x4E00 + number) for number in range(30)]
-    scores = pd.DataFrame({"character": characters, "style": "brush", "top1": [n < right for n in range(30)]})
-    figures = {"samples": 30, "reading": {"top1": right / 30, "top1_low": 0.0}, "missing": {"style.agreement": "one"}}
-    return ModelVersion(*parts, scores, figures)
+    scores = pd.DataFrame({"character": characters, "style": "brush", "ocr": [float(n < right) for n in range(30)]})
+    figures = {
+        "samples": 30,
+        "reading": {"ocr": right / 30, "ocr_low": 0.0, "ocr_real": 1.0},
+        "style": {"agreement": 0.9},
+        "missing": {},
+    }
+    return ModelVersion(*parts, scores, figures, decide_promotion(scores, ChampionDataset(name=NAME).load()))
 
 
 def aliases(client):
@@ -49,7 +56,7 @@ def aliases(client):
 def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_store, parts, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with mlflow.start_run() as run:
-        mlflow.log_metric("evaluation_report/reading.top1", 1 / 3, step=0)
+        mlflow.log_metric("evaluation_report/reading.ocr", 1 / 3, step=0)
         mlflow.log_param("unet.layers", 1)
     register(version(parts, 10), NAME, run.info.run_id)
     assert aliases(mlflow_store) == {"champion": 1}
@@ -66,13 +73,13 @@ def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_sto
         )
 
     third = mlflow_store.get_model_version(NAME, "3")
-    assert third.description.startswith("83.3 % of its samples are read as asked for, +50.0 points on version 1")
-    assert third.tags == {"reading.top1": "0.8333"}
+    assert third.description.startswith("83.3 % of its samples are read; +50.0 points on version 1")
+    assert third.tags == {"reading.ocr": "0.8333", "style.agreement": "0.9000"}
     first = mlflow_store.get_model_version(NAME, "1")
     assert first.run_id == run.info.run_id
     logged = mlflow_store.get_logged_model(first.source.removeprefix("models:/"))
     assert logged.params == {"unet.layers": "1"}
-    assert {metric.key: metric.value for metric in logged.metrics} == {"evaluation_report/reading.top1": 1 / 3}
+    assert {metric.key: metric.value for metric in logged.metrics} == {"evaluation_report/reading.ocr": 1 / 3}
 
     model = RegisteredModelDataset(name=NAME).load()
     drawn = model.predict(pd.DataFrame({"prompt": ["water", "fire"], "style": ["brush", None], "seed": [3, 4]}))
@@ -82,6 +89,25 @@ def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_sto
     with pytest.raises(MlflowException, match="is empty") as caught:
         model.predict(pd.DataFrame({"prompt": [" "]}))
     assert caught.value.get_http_status_code() == 400
+
+
+def test_a_champion_whose_files_are_gone_gives_way(mlflow_store, parts):
+    register(version(parts, 20), NAME)
+    source = mlflow_store.get_logged_model(mlflow_store.get_model_version(NAME, "1").source.removeprefix("models:/"))
+    shutil.rmtree(source.artifact_location)
+    register(version(parts, 10), NAME)
+    assert aliases(mlflow_store) == {"champion": 2}
+    assert mlflow_store.get_model_version(NAME, "2").description.endswith("the files of version 1 are gone.")
+
+
+def test_a_registry_that_does_not_answer_names_no_champion(tmp_path):
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/nowhere/mlflow.db")
+    try:
+        champion = ChampionDataset(name=NAME).load()
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert not champion.asked
 
 
 def test_a_registry_without_the_model_is_named(mlflow_store):

@@ -1,9 +1,10 @@
-"""Versions of the finished model in MLflow's registry, and which of them is the champion."""
+"""Versions of the finished model in MLflow's registry."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -19,12 +20,14 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from kanji_diffusion import serving
 from kanji_diffusion.diffusion.sampler import SamplingSettings
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation.versions import FEWEST_CHARACTERS, ModelVersion, reading_gain
+from kanji_diffusion.evaluation.promotion import CHALLENGER, CHAMPION, Champion, readings_of
+from kanji_diffusion.evaluation.versions import ModelVersion
 
 logger = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 _READINGS = "readings.json"
+# MLflow's table of versions shows them in its width.
+_TAGS = ("reading.ocr", "reading.top1", "style.agreement", "strokes.holes_agree", "copies.rate")
 # What a machine needs to load a version; the project's own code travels with it.
 _PACKAGES = (
     "accelerate",
@@ -47,13 +50,10 @@ _PACKAGES = (
 
 
 def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
-    """Add a version of the model to the registry, and name it champion if it reads better than the one before.
-
-    The champion keeps its name unless the 95 % interval of the new version's gain, on the prompts that both have
-    drawn, lies above 0. A version that does not become the champion is the challenger.
+    """Add a version of the model to the registry, and name it as its promotion says.
 
     Args:
-        made: What the version is made of.
+        made: What the version is made of, and whether it is the champion or the challenger.
         name: Of the registered model.
         run_id: The MLflow run that made it, whose parameters and figures MLflow shows with the version.
 
@@ -61,7 +61,6 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
         The number of the version.
     """
     client = mlflow.MlflowClient()
-    champion = _champion(client, name)
     with tempfile.TemporaryDirectory() as folder:
         # Not pyfunc.log_model, which knows the run of the main thread only.
         logged = Model.log(
@@ -77,7 +76,7 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
             registered_model_name=name,
         )
     version = str(logged.registered_model_version)
-    alias, reason = _judge(made.scores, champion)
+    alias, reason = made.promotion["alias"], made.promotion["reason"]
     if alias == CHAMPION:
         client.delete_registered_model_alias(name, CHALLENGER)
     client.set_registered_model_alias(name, alias, version)
@@ -86,6 +85,30 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
         client.set_model_version_tag(name, version, key, f"{value:.4f}")
     logger.info("Version %s of %s is the %s: %s", version, name, alias, reason)
     return version
+
+
+def champion(name: str) -> Champion:
+    """The champion of a registered model, and what was read of its samples.
+
+    Raises:
+        MlflowException: If the registry cannot be asked.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        version = str(client.get_model_version_by_alias(name, CHAMPION).version)
+    except MlflowException as error:
+        if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"):
+            return Champion()
+        raise
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(
+                f"models:/{name}/{version}/artifacts/{_READINGS}", dst_path=folder
+            )
+            return Champion(version, pd.read_json(path, orient="records", dtype={"character": str}))
+        except (MlflowException, OSError, ValueError) as error:
+            logger.warning("The readings of version %s of %s are gone: %s", version, name, " ".join(str(error).split()))
+            return Champion(version)
 
 
 def model_folder(uri: str) -> Path:
@@ -113,8 +136,7 @@ def _write(made: ModelVersion, folder: Path) -> dict[str, str]:
     made.clip.save_pretrained(folder / "clip_model")
     settings = {"captions": made.captions.model_dump(mode="json"), "sampling": _plain(made.sampling)}
     (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-    readings = made.scores[["character", "style", "top1"]]
-    readings.to_json(folder / _READINGS, orient="records", force_ascii=False)
+    readings_of(made.scores).to_json(folder / _READINGS, orient="records", force_ascii=False)
     names = ("text_to_kanji", "recogniser", "clip_model", "settings.json", _READINGS)
     return {name.removesuffix(".json"): str(folder / name) for name in names}
 
@@ -124,41 +146,7 @@ def _plain(sampling: SamplingSettings) -> dict[str, Any]:
     return sampling.model_dump(mode="json", exclude={"preset", "presets"})
 
 
-def _champion(client: mlflow.MlflowClient, name: str) -> tuple[str, pd.DataFrame] | None:
-    """Number and readings of the champion, if there is one."""
-    try:
-        version = client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    with tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(f"models:/{name}@{CHAMPION}/artifacts/{_READINGS}", dst_path=folder)
-        readings = pd.read_json(path, orient="records", dtype={"character": str})
-    return str(version.version), readings
-
-
-def _judge(scores: pd.DataFrame, champion: tuple[str, pd.DataFrame] | None) -> tuple[str, str]:
-    """The alias of a new version, and why."""
-    share = f"{100 * scores['top1'].mean():.1f} % of its samples are read as asked for"
-    if champion is None:
-        return CHAMPION, f"{share}; there was no champion."
-    version, readings = champion
-    gain = reading_gain(scores, readings)
-    if gain is None:
-        return CHALLENGER, f"{share}; fewer than {FEWEST_CHARACTERS} characters to compare with version {version}."
-    points = (
-        f"{100 * gain.value:+.1f} points on version {version} (95 %: {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-    )
-    return (CHAMPION if gain.low > 0 else CHALLENGER), f"{share}, {points}."
-
-
 def _headline(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Overall figures under the names that they have in the run's report, without intervals and references."""
-    return {
-        f"{group}.{name}": float(value)
-        for group, values in figures.items()
-        if isinstance(values, Mapping)
-        for name, value in values.items()
-        if not name.endswith(("_low", "_high", "_real")) and isinstance(value, int | float) and value == value
-    }
+    """The figures of the evaluation report that a version carries as tags, as far as they were measured."""
+    named = {name: figures.get(name.partition(".")[0], {}).get(name.partition(".")[2]) for name in _TAGS}
+    return {name: float(value) for name, value in named.items() if value is not None and math.isfinite(value)}

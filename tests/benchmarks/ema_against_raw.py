@@ -48,7 +48,7 @@ def main() -> None:
         read[name] = pd.concat([samples[["character", "style"]], reading], axis=1)
         found = interval(reading["top1"].to_numpy(), samples["character"].tolist())
         print(f"{name}: {100 * found.value:.1f} % read ({100 * found.low:.1f} to {100 * found.high:.1f})")
-    gain = reading_gain(read["ema"], read["module"])
+    gain = reading_gain(read["ema"], read["module"], "top1")
     if gain is not None:
         print(f"gain of the average: {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})")
 

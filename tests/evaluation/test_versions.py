@@ -12,7 +12,7 @@ from kanji_diffusion.glyphs.render import encode_images
 def scores(share, characters=40, seed=0):
     right = np.random.default_rng(seed).random((characters, 2)) < share
     rows = [(chr(0x4E00 + number), style) for number in range(characters) for style in ("brush", "gothic")]
-    return pd.DataFrame(rows, columns=["character", "style"]).assign(top1=right.reshape(-1))
+    return pd.DataFrame(rows, columns=["character", "style"]).assign(ocr=right.reshape(-1))
 
 
 def test_the_same_samples_gain_nothing():
@@ -22,7 +22,7 @@ def test_the_same_samples_gain_nothing():
 
 def test_a_gain_has_an_interval_that_pairs_make_narrow():
     old = scores(0.6)
-    new = old.assign(top1=old["top1"] | (np.arange(len(old)) % 4 == 0))
+    new = old.assign(ocr=old["ocr"] | (np.arange(len(old)) % 4 == 0))
     gain = reading_gain(new, old)
     assert 0 < gain.low < gain.value < gain.high
     other = reading_gain(scores(0.6, seed=1), old)
@@ -32,8 +32,8 @@ def test_a_gain_has_an_interval_that_pairs_make_narrow():
 
 def test_only_what_both_have_drawn_is_compared():
     old = scores(0.6)
-    new = old.assign(top1=True)
-    extra = pd.DataFrame({"character": ["龍"] * 3, "style": ["brush", "gothic", "mincho"], "top1": False})
+    new = old.assign(ocr=True)
+    extra = pd.DataFrame({"character": ["龍"] * 3, "style": ["brush", "gothic", "mincho"], "ocr": False})
     assert reading_gain(pd.concat([new, extra]), old) == reading_gain(new, old)
     assert reading_gain(new.head(2 * FEWEST_CHARACTERS - 2), old) is None
     assert reading_gain(new, old.assign(style="handwritten")) is None

@@ -6,7 +6,7 @@ from kanji_diffusion.datasets.model_folder import ModelFolderDataset
 from kanji_diffusion.datasets.page import PageDataset
 from kanji_diffusion.datasets.picture_folder import PictureFolderDataset
 from kanji_diffusion.datasets.raw_path import RawPathDataset
-from kanji_diffusion.datasets.registered_model import RegisteredModelDataset
+from kanji_diffusion.datasets.registered_model import ChampionDataset, RegisteredModelDataset
 from kanji_diffusion.datasets.report import ReportDataset
 from kanji_diffusion.datasets.table import TableDataset
 from kanji_diffusion.datasets.tracker import TrackerDataset
@@ -14,6 +14,7 @@ from kanji_diffusion.datasets.work_folder import WorkFolderDataset
 
 __all__ = [
     "ArrayFolderDataset",
+    "ChampionDataset",
     "ImageSheetDataset",
     "ModelFolderDataset",
     "PageDataset",

@@ -1,4 +1,4 @@
-"""A model in MLflow's registry."""
+"""A model in MLflow's registry, and what its champion drew."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from kanji_diffusion import registry, tracking
+from kanji_diffusion.evaluation.promotion import CHAMPION, Champion
 from kanji_diffusion.evaluation.versions import ModelVersion
 
 
@@ -27,7 +28,7 @@ class RegisteredModelDataset(AbstractDataset[ModelVersion, PyFuncModel]):
         run_id: The MLflow run that saves, set by the project's hooks as in `TrackerDataset`.
     """
 
-    def __init__(self, *, name: str, alias: str = registry.CHAMPION, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, name: str, alias: str = CHAMPION, metadata: dict[str, Any] | None = None) -> None:
         self._name, self._alias, self.metadata = name, alias, metadata
         self.run_id: str | None = None
 
@@ -46,7 +47,7 @@ class RegisteredModelDataset(AbstractDataset[ModelVersion, PyFuncModel]):
             ) from error
 
     def save(self, data: ModelVersion) -> None:
-        """Add a version, and name it champion or challenger."""
+        """Add a version, named as its promotion says."""
         with tracking.tolerating_mlflow():
             registry.register(data, self._name, self.run_id)
 
@@ -59,3 +60,29 @@ class RegisteredModelDataset(AbstractDataset[ModelVersion, PyFuncModel]):
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "alias": self._alias}
+
+
+class ChampionDataset(AbstractDataset[None, Champion]):
+    """The champion of a registered model, which a new version is compared with.
+
+    Args:
+        name: Of the registered model.
+        metadata: Kept for Kedro-Viz.
+    """
+
+    def __init__(self, *, name: str, metadata: dict[str, Any] | None = None) -> None:
+        self._name, self.metadata = name, metadata
+
+    def load(self) -> Champion:
+        """The champion and its readings; without a version if there is none, or the registry does not answer."""
+        found = Champion(asked=False)
+        with tracking.tolerating_mlflow():
+            found = registry.champion(self._name)
+        return found
+
+    def save(self, data: None) -> None:
+        """Refuse: a version becomes the champion by `RegisteredModelDataset`."""
+        raise DatasetError("The champion is named by MLflow's registry: save a `registered_model`.")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self._name}

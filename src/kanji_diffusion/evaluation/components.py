@@ -64,15 +64,20 @@ def component_report(
         characters = glyphs.loc[rows, "character"].tolist()
         return _Shown(images[rows], [compositions.of(each) for each in characters], characters)
 
+    checked = shown(held | unseen)
+    found = np.full(len(glyphs), np.nan)
+    found[held | unseen] = components_found(model, checked.images, checked.wanted)["found"]
+
+    def figures(rows: np.ndarray) -> dict[str, float]:
+        return found_figures(found[rows], glyphs.loc[rows, "character"], seed)
+
     for name, rows in (("held_out", held), ("never_seen", unseen), ("never_seen_held_out", unseen & outside)):
         if rows.any():
-            report[name] = _figures(model, shown(rows), seed)
+            report[name] = figures(rows)
     if not held.any():
         return report
     styles = glyphs["style"].to_numpy(dtype=object)
-    report["by_style"] = {
-        style: _figures(model, shown(held & (styles == style)), seed) for style in np.unique(styles[held].astype(str))
-    }
+    report["by_style"] = {style: figures(held & (styles == style)) for style in np.unique(styles[held].astype(str))}
     real = shown(held)
     joined, falsehoods = _planted(real, glyphs.loc[held, "face_id"].tolist(), seed)
     report["joined"] = _figures(model, joined, seed)

@@ -35,8 +35,9 @@ class ModelVersion:
         clip: Compares what it draws with the prompt.
         captions: The settings that expand a prompt.
         sampling: The settings that it was evaluated with.
-        scores: Its judged samples, with `character`, `style` and `top1`.
+        scores: Its judged samples, with `character`, `style` and `ocr`.
         figures: What `metrics.Judges.score` said of them.
+        promotion: What `promotion.decide_promotion` said of them.
     """
 
     model: TextToKanji
@@ -46,26 +47,28 @@ class ModelVersion:
     sampling: SamplingSettings
     scores: pd.DataFrame
     figures: Mapping[str, Any]
+    promotion: Mapping[str, Any]
 
 
-def reading_gain(new: pd.DataFrame, old: pd.DataFrame, seed: int = 0) -> Estimate | None:
-    """What `new` gains on `old` in top-1, on the characters and styles that both have drawn.
+def reading_gain(new: pd.DataFrame, old: pd.DataFrame, reading: str = "ocr", seed: int = 0) -> Estimate | None:
+    """What `new` gains on `old` in a reading, on the characters and styles that both have drawn.
 
     The samples are compared in pairs, so that characters that are hard for both versions do not widen the interval.
 
     Args:
-        new: Scored samples with `character`, `style` and `top1`.
+        new: Scored samples with `character`, `style` and `reading`.
         old: Those of the other version.
+        reading: Column that says whether a sample is read; `ocr` by the OCR engine, `top1` by the recogniser.
         seed: Of the bootstrap.
 
     Returns:
         The mean difference with its 95 % interval; None if they have fewer than `FEWEST_CHARACTERS` in common.
     """
-    columns = ["character", "style", "top1"]
+    columns = ["character", "style", reading]
     pairs = new[columns].merge(old[columns], on=["character", "style"], suffixes=("", "_old"))
     if pairs["character"].nunique() < FEWEST_CHARACTERS:
         return None
-    gain = pairs["top1"].astype(float) - pairs["top1_old"].astype(float)
+    gain = pairs[reading].astype(float) - pairs[f"{reading}_old"].astype(float)
     return interval(gain.to_numpy(), pairs["character"], seed)
 
 

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+ENGINE = "PP-OCRv6"
+"""Name of the engine: what one engine read is not compared with what another did."""
+
 _LOGGER = logging.getLogger(__name__)
 
 _WEIGHTS = Path("models", "PP-OCRv6_rec_small.onnx")

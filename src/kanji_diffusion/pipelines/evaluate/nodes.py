@@ -21,7 +21,7 @@ from kanji_diffusion.diffusion.export import TextToKanji
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.vae import resize
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation import invented, page, zero_shot
+from kanji_diffusion.evaluation import invented, page, promotion, zero_shot
 from kanji_diffusion.evaluation.components import composition_report
 from kanji_diffusion.evaluation.metrics import (
     Judges,
@@ -477,6 +477,11 @@ def write_page(
     )
 
 
+def decide_promotion(scores: pd.DataFrame, champion: promotion.Champion) -> dict[str, Any]:
+    """Whether this model takes the champion's place in the registry, and why."""
+    return promotion.decide_promotion(scores, champion)
+
+
 def describe_version(
     model: TextToKanji,
     recogniser: ResNetForImageClassification,
@@ -485,9 +490,10 @@ def describe_version(
     sampling: SamplingSettings,
     scores: pd.DataFrame,
     figures: dict[str, Any],
+    promotion: dict[str, Any],
 ) -> ModelVersion:
     """What the registry keeps of this model."""
-    return ModelVersion(model, recogniser, clip_model, captions, sampling, scores, figures)
+    return ModelVersion(model, recogniser, clip_model, captions, sampling, scores, figures, promotion)
 
 
 def nearest_pictures(judged: pd.DataFrame, known: pd.DataFrame, side: int) -> np.ndarray:

@@ -101,6 +101,7 @@ def create_pipeline(*, composed: bool = True) -> Pipeline:
                 "evaluation_page",
                 name="write_page",
             ),
+            Node(nodes.decide_promotion, ["sample_scores", "champion"], "promotion_report"),
             Node(
                 nodes.describe_version,
                 [
@@ -111,6 +112,7 @@ def create_pipeline(*, composed: bool = True) -> Pipeline:
                     "params:sampling",
                     "sample_scores",
                     "evaluation_report",
+                    "promotion_report",
                 ],
                 "registered_model",
                 name="register_model",
