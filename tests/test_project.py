@@ -72,7 +72,7 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
     assert first.info.status == "FINISHED"
     assert first.data.params["stages.small.training.steps"] == "8"
     for name in ("loss", "learning_rate", "gradient_norm", "images_per_second", "error_timestep_bin_4"):
-        steps = [metric.step for metric in client.get_metric_history(first.info.run_id, f"unet_16_structure/{name}")]
+        steps = [metric.step for metric in client.get_metric_history(first.info.run_id, f"unet_small/{name}")]
         assert steps == [2, 4, 6, 8], name
     assert 0 <= first.data.metrics["evaluation_report/reading.top1"] <= 1
     tags = first.data.tags
@@ -94,7 +94,7 @@ def test_the_same_run_again_keeps_the_first_and_continues_from_finished_training
     before = versions(project, "06_models/large/unet")
     again = kedro("run", "--env=test", "--pipelines=train_unet")
     assert again.returncode == 0, again.stderr
-    assert "unet_32 is finished" in again.stdout
+    assert "unet_large is finished" in again.stdout
     after = versions(project, "06_models/large/unet")
     assert after[: len(before)] == before
     assert len(after) == len(before) + 1

@@ -26,6 +26,7 @@ from kanji_diffusion import tracking
 from kanji_diffusion.datasets import RawPathDataset, RegisteredModelDataset, TrackerDataset
 from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.parameters import check_together
 from kanji_diffusion.training.hardware import set_threads
 
 _context: ProjectContext | None = None
@@ -130,6 +131,8 @@ class ProjectHooks:
             known = _config_loader(context.env, str(context.config_loader.conf_source))["parameters"]
             models = TypeExtractor(dict(kedro_project.pipelines)).extract_types_from_pipelines()
             _refuse_unknown(given, known, set(models))
+        # Before a run Kedro checks the parameters of its pipelines alone; what another one does not read is wrong too.
+        check_together(context.params)
 
     @hook_impl(wrapper=True)
     def before_pipeline_run(

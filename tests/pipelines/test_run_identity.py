@@ -43,7 +43,7 @@ def vae():
 
 
 def first_unet(vae, settings, folder, text=TEXT):
-    return nodes.initialise_unet(vae, {}, text, settings, ScheduleSettings(), folder)
+    return nodes.initialise_unet(vae, {}, text, settings, folder)
 
 
 def text_model(settings=TEXT):
@@ -120,6 +120,7 @@ def train(vae, tmp_path):
             cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=tmp_path / "checkpoints",
+            name="16",
         )
         return unet, list(tracker.told.get("unet_16/loss", ()))
 

@@ -7,13 +7,12 @@ import torch
 from diffusers import AutoencoderKL
 
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
-from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.render import encode_images
-from kanji_diffusion.pipelines.train_unet import nodes
+from kanji_diffusion.pipelines.train_unet import create_pipeline, nodes
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
 from kanji_diffusion.training.randomness import SampleRandom
 
@@ -136,15 +135,23 @@ def test_impossible_stages_and_unchecked_autoencoders_are_refused(encode, resolu
         encode(stage_of(resolution), gate=gate)
 
 
+def test_two_stages_of_one_resolution_have_a_curve_each():
+    trained = [node for node in create_pipeline(["thin_64", "thick_64"]).nodes if node.name.endswith("train_stage")]
+    assert {node.namespace: node.func.keywords["name"] for node in trained} == {
+        "thin_64": "thin_64",
+        "thick_64": "thick_64",
+    }
+
+
 def test_a_first_stage_starts_from_an_earlier_version_with_new_characters(vae, captions, tmp_path):
     settings = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)
     text = TEXT
     known = nodes.encode_captions(captions[captions["character"] == "水"], captions.head(0), text)
-    first = nodes.initialise_unet(vae, known, TEXT, settings, ScheduleSettings(), tmp_path)
+    first = nodes.initialise_unet(vae, known, TEXT, settings, tmp_path)
     first.save_pretrained(tmp_path / "small" / "unet" / "2026" / "unet")
     new = nodes.encode_captions(captions, captions.head(0), text)
     warm = settings.model_copy(update={"start": "small.unet:2026", "seed": 1})
-    second = nodes.initialise_unet(vae, new, TEXT, warm, ScheduleSettings(), tmp_path)
+    second = nodes.initialise_unet(vae, new, TEXT, warm, tmp_path)
     assert tensors_fingerprint(second.state_dict()) == tensors_fingerprint(first.state_dict())
-    cold = nodes.initialise_unet(vae, new, TEXT, settings.model_copy(update={"seed": 1}), ScheduleSettings(), tmp_path)
+    cold = nodes.initialise_unet(vae, new, TEXT, settings.model_copy(update={"seed": 1}), tmp_path)
     assert tensors_fingerprint(cold.state_dict()) != tensors_fingerprint(first.state_dict())

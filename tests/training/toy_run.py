@@ -127,7 +127,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
     gate = {"vae": tensors_fingerprint(vae.state_dict())}
     schedule = ScheduleSettings()
     architecture = UNetSettings(channels=(16, 32), cross_attention=(False, True), groups=8, heads=2)
-    unet = unet_nodes.initialise_unet(vae, tokens, text_settings, architecture, schedule, folder)
+    unet = unet_nodes.initialise_unet(vae, tokens, text_settings, architecture, folder)
     for resolution in (16, 32):
         stage = unet_nodes.StageSettings(
             resolution=resolution,
@@ -153,6 +153,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
             cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=checkpoints,
+            name=str(resolution),
             text_encoder=text_encoder,
         )
 

@@ -62,19 +62,28 @@ def training_schedule(settings: ScheduleSettings) -> DDPMScheduler:
     )
 
 
-def sampler(name: str, schedule: SchedulerMixin) -> SchedulerMixin:
-    """A fresh sampler by name with the betas and the prediction type of `schedule`.
+def check_sampler(name: str, zero_terminal_snr: bool) -> None:
+    """Refuse a sampler that does not exist or does not go with the diffusion process.
 
     Raises:
         KanjiDiffusionError: If the name is unknown or the sampler has no zero-terminal-SNR form.
     """
     if name not in SAMPLERS:
         raise KanjiDiffusionError(f"The sampler '{name}' is unknown: choose one of {', '.join(SAMPLERS)}.")
-    if schedule.config.get("rescale_betas_zero_snr") and name not in _ZERO_TERMINAL_SNR:
+    if zero_terminal_snr and name not in _ZERO_TERMINAL_SNR:
         raise KanjiDiffusionError(
             f"The sampler '{name}' cannot start from zero terminal SNR, on which this model was trained: "
             f"choose one of {', '.join(_ZERO_TERMINAL_SNR)}."
         )
+
+
+def sampler(name: str, schedule: SchedulerMixin) -> SchedulerMixin:
+    """A fresh sampler by name with the betas and the prediction type of `schedule`.
+
+    Raises:
+        KanjiDiffusionError: As `check_sampler` says.
+    """
+    check_sampler(name, bool(schedule.config.get("rescale_betas_zero_snr")))
     class_name, options = SAMPLERS[name]
     config = {key: schedule.config[key] for key in PROCESS if key in schedule.config}
     if name in _ZERO_TERMINAL_SNR:

@@ -21,7 +21,7 @@ from kanji_diffusion.diffusion.export import TextToKanji, assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
-from kanji_diffusion.diffusion.schedule import ScheduleSettings, sampler, training_schedule
+from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedule
 from kanji_diffusion.diffusion.text import (
     TRAINED,
     TextConditionedUNet,
@@ -120,11 +120,9 @@ def initialise_unet(
     caption_states: dict[str, np.ndarray],
     text_encoder: TextEncoderSettings,
     settings: UNetSettings,
-    schedule: ScheduleSettings,
     models: Path,
 ) -> UNet2DConditionModel:
     """The UNet that the first stage starts from, with random weights or those of an earlier version."""
-    sampler("ddpm", training_schedule(schedule))
     torch.manual_seed(settings.seed)
     size = vae.config.sample_size // vaes.factor(vae)
     width = text_encoder.width if text_encoder.source == TRAINED else caption_states["states"].shape[-1]
@@ -192,11 +190,12 @@ def train_stage(
     cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
+    name: str,
     text_encoder: TextEncoder | None = None,
 ) -> UNet2DConditionModel | list[UNet2DConditionModel | TextEncoder]:
     """The UNet after this stage: averaged weights, started from those of the stage before.
 
-    With a `text_encoder` that is trained along, this too.
+    With a `text_encoder` that is trained along, this too. Checkpoints and curves are those of `unet_<name>`.
     """
     prompts = _spread(captions, stage.live_prompts)
     torch.manual_seed(stage.training.seed)
@@ -221,7 +220,7 @@ def train_stage(
         DiffusionLoss(schedule, loss, stage.emphasis),
         store,
         stage.training,
-        name=f"unet_{stage.resolution}" + ("" if stage.reads == "all" else f"_{stage.reads}"),
+        name=f"unet_{name}",
         cluster=cluster,
         checkpoints=checkpoints,
         tracker=tracker,

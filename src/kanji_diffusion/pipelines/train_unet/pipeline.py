@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
@@ -58,7 +59,7 @@ def _text(trained: bool) -> list[Node]:
 def _unet() -> Node:
     return Node(
         nodes.initialise_unet,
-        ["vae", "caption_states", "params:text_encoder", "params:unet", "params:schedule", "earlier_models"],
+        ["vae", "caption_states", "params:text_encoder", "params:unet", "earlier_models"],
         "initial_unet",
         name="initialise_unet",
     )
@@ -106,7 +107,7 @@ def _stage(name: str, start: str, start_text: str | None) -> Pipeline:
                 name="encode_latents",
             ),
             Node(
-                nodes.train_stage,
+                update_wrapper(partial(nodes.train_stage, name=name), nodes.train_stage),
                 {
                     "latents": "latents",
                     "caption_states": "caption_states",
