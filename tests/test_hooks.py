@@ -50,7 +50,7 @@ def test_reports_and_lineage_are_kept_with_the_run(kedro_run, mlflow_store, toy_
     training = mlflow_store.search_runs([experiment], order_by=["start_time DESC"])[0]
     assert training.data.tags["read.glyphs"] == version
     assert training.data.tags["written.small.report"] == training.data.tags["run_id"]
-    assert training.data.metrics["small.report/by_style.brush _thick_"] == 0.5
+    assert training.data.metrics["small.report/brush _thick_"] == 0.5
     artifacts = {
         item.path
         for where in (None, "reports/small")

@@ -56,7 +56,7 @@ def aliases(client):
 def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_store, parts, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with mlflow.start_run() as run:
-        mlflow.log_metric("evaluation_report/reading.ocr", 1 / 3, step=0)
+        mlflow.log_metric("0_figures/ocr", 1 / 3, step=0)
         mlflow.log_param("unet.layers", 1)
     register(version(parts, 10), NAME, run.info.run_id)
     assert aliases(mlflow_store) == {"champion": 1}
@@ -79,7 +79,7 @@ def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_sto
     assert first.run_id == run.info.run_id
     logged = mlflow_store.get_logged_model(first.source.removeprefix("models:/"))
     assert logged.params == {"unet.layers": "1"}
-    assert {metric.key: metric.value for metric in logged.metrics} == {"evaluation_report/reading.ocr": 1 / 3}
+    assert {metric.key: metric.value for metric in logged.metrics} == {"0_figures/ocr": 1 / 3}
 
     model = RegisteredModelDataset(name=NAME).load()
     drawn = model.predict(pd.DataFrame({"prompt": ["water", "fire"], "style": ["brush", None], "seed": [3, 4]}))

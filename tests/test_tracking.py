@@ -55,9 +55,10 @@ def test_more_metrics_than_mlflow_takes_at_once_all_arrive(mlflow_store, run_id)
     assert len(mlflow_store.get_run(run_id).data.metrics) == 2100
 
 
-def test_the_finite_figures_of_a_report_become_metrics(mlflow_store, run_id):
-    report = {"top": {"1": 0.5, "5": float("nan")}, "word": "水", "passed": True, "count": 80}
-    tracking.log_report(run_id, "reading", report)
+def test_the_finite_figures_that_are_asked_for_become_metrics(mlflow_store, run_id):
+    report = {"top": {"1": 0.5, "5": float("nan")}, "word": "水", "passed": True, "count": 80, "other": 1}
+    names = {place: f"reading/{place}" for place in ("top.1", "top.5", "word", "passed", "count", "top.2", "word.1")}
+    tracking.log_figures(run_id, names, report)
     assert mlflow_store.get_run(run_id).data.metrics == {"reading/top.1": 0.5, "reading/count": 80}
 
 

@@ -193,8 +193,8 @@ class ProjectHooks:
             tracking.log_artifact(self._run_id, path, wishes["artifact_path"])
         if wishes.get("image"):
             tracking.log_image(self._run_id, dataset_name, data)
-        if wishes.get("metrics"):
-            tracking.log_report(self._run_id, dataset_name, data)
+        if figures := wishes.get("metrics"):
+            tracking.log_figures(self._run_id, figures, data)
 
     @hook_impl
     def on_node_error(self, error: Exception, node: Node) -> None:

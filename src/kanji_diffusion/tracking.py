@@ -11,7 +11,7 @@ import re
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -148,18 +148,24 @@ def log_image(run_id: str, name: str, image: Image.Image) -> None:
     MlflowTracker(run_id).image(name, image, step=0)
 
 
-def log_report(run_id: str, name: str, report: Mapping[str, Any]) -> None:
-    """Record every finite figure of a nested `report` as the metric `<name>/<key>.<key>`."""
-    tracker = MlflowTracker(run_id, name)
-    tracker.metrics(dict(_figures(report)), step=0)
+def log_figures(run_id: str, names: Mapping[str, str], report: Mapping[str, Any]) -> None:
+    """Record figures of a nested `report` as metrics.
+
+    Args:
+        run_id: The run.
+        names: Place of the figure in the report, such as `reading.ocr` -> name of the metric. What is not there, or not
+            a finite number, is left out.
+        report: Figures and words.
+    """
+    found = {name: _figure(report, place.split(".")) for place, name in names.items()}
+    MlflowTracker(run_id).metrics({name: value for name, value in found.items() if value is not None}, step=0)
 
 
-def _figures(report: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in report.items():
-        if isinstance(value, Mapping):
-            yield from _figures(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            yield f"{prefix}{key}", float(value)
+def _figure(report: Any, place: Sequence[str]) -> float | None:
+    for key in place:
+        report = report.get(key) if isinstance(report, Mapping) else None
+    is_number = isinstance(report, int | float) and not isinstance(report, bool)
+    return float(report) if is_number and math.isfinite(report) else None
 
 
 def end_run(status: str, run_id: str | None = None) -> None:

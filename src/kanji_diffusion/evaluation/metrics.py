@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -311,22 +310,6 @@ def _with_keys(measures: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 def _spread(count: int, most: int) -> np.ndarray:
     """At most `most` of `count` rows, evenly."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(int)
-
-
-def nested_groups(groups: pd.DataFrame) -> dict[str, Any]:
-    """The means of `group_figures` as a report: `by_style` → style → measure."""
-    report: dict[str, Any] = {}
-    for row in groups.to_dict("records"):
-        if np.isfinite(row["mean"]):
-            values = report.setdefault(f"by_{row['group']}", {})
-            values.setdefault(_sortable(row["group"], row["value"]), {})[row["measure"]] = row["mean"]
-    return report
-
-
-def _sortable(group: str, value: str) -> str:
-    """The value of a group so that names sort as numbers: `05-08`, `17-up`."""
-    width = 4 if group == "frequency" else 2
-    return re.sub(r"\d+", lambda digits: digits[0].zfill(width), value).replace("+", "-up")
 
 
 def quick_figures(

@@ -28,7 +28,6 @@ from kanji_diffusion.evaluation.metrics import (
     JudgeSettings,
     group_figures,
     interval,
-    nested_groups,
     score_ocr,
     score_readings,
 )
@@ -138,8 +137,8 @@ def judge_samples(
     recogniser: ResNetForImageClassification,
     clip_model: ClipScorer,
     settings: EvaluationSettings,
-) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, dict[str, Any], matplotlib.figure.Figure, Image.Image]:
-    """Judgements of each sample, figures of all, figures by group as table and report, their plot, and a sheet."""
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, matplotlib.figure.Figure, Image.Image]:
+    """Judgements of each sample, figures of all, figures by group, their plot, and a sheet."""
     images = decode_images(samples)
     unseen = set(glyphs.loc[glyphs["split"] == "test", "character"])
     parts = samples["character"].map(lambda character: "unseen" if character in unseen else "trained")
@@ -160,7 +159,7 @@ def judge_samples(
             100 * reading.get("ocr_real", float("nan")),
         )
     groups = group_figures(scores, settings.judges.seed)
-    return scores, figures, groups, nested_groups(groups), reading_plot(groups), _sheet(scores, images)
+    return scores, figures, groups, reading_plot(groups), _sheet(scores, images)
 
 
 def draw_zero_shot(

@@ -28,7 +28,7 @@ def create_pipeline(*, composed: bool = True) -> Pipeline:
             Node(
                 nodes.judge_samples,
                 ["samples", "glyphs", "captions", "recogniser", "clip_model", "params:evaluation"],
-                ["sample_scores", "evaluation_report", "group_figures", "group_report", "reading_plot", "sample_sheet"],
+                ["sample_scores", "evaluation_report", "group_figures", "reading_plot", "sample_sheet"],
                 name="judge_samples",
             ),
             Node(
