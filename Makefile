@@ -16,7 +16,7 @@ run: env data ## Set up, bring the data, run the whole pipeline
 	@echo "Pipeline:  make viz, then http://127.0.0.1:4141"
 	@echo "A kanji:   $(bin)/kedro run --pipeline=generate --params=\"prompt=water,style=brush\""
 
-test: env data lint ## Set up, bring the data, check style and types, run the tests
+test: env data lint ## Set up, bring the data, check style, types and imports, run the tests
 	@$(bin)/pytest
 
 test-cluster: env data ## Run the tests that start Ray, some minutes on two cores
@@ -36,10 +36,11 @@ mlflow: env ## Show runs, curves and models on http://127.0.0.1:5000
 		$(bin)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
 		--backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --artifacts-destination "$(CURDIR)/mlartifacts"
 
-lint: env ## Check style and types
+lint: env ## Check style, types and who imports whom
 	@$(bin)/ruff check
 	@$(bin)/ruff format --check
 	@$(bin)/mypy
+	@$(bin)/lint-imports --no-logo --no-cache
 
 lock: env ## Resolve the dependencies of pyproject.toml into requirements.lock
 	@$$(command -v uv || echo .tools/bin/uv) pip compile --quiet --universal --python-version 3.11 \
