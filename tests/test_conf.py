@@ -10,6 +10,7 @@ from tests.conftest import PROJECT_ROOT
 from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, new_text_encoder, text_encoder_folder
 from kanji_diffusion.diffusion.unet import continue_unet, text_unet
 from kanji_diffusion.diffusion.vae import autoencoder, factor
+from kanji_diffusion.parameters import check_together
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
@@ -25,10 +26,14 @@ VARIANTS = [
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
 def configuration(request):
-    """Parameters, catalog and stages of one environment."""
+    """Parameters, catalog, pipelines and stages of one environment."""
+    return configure(request.param)
+
+
+def configure(env):
     loader = OmegaConfigLoader(
         conf_source=str(PROJECT_ROOT / "conf"),
-        env=request.param,
+        env=env,
         base_env="base",
         default_run_env="local",
         custom_resolvers={"kanjivg_folder": str, "local_artifacts": str, "project_root": str},
@@ -70,7 +75,7 @@ def test_every_parameter_that_a_node_asks_for_is_given_and_valid(configuration):
         for name in pipeline.inputs():
             if name.startswith("params:"):
                 lookup(parameters, name.removeprefix("params:"))
-    ParameterValidator(pipelines).validate_raw_params(parameters)
+    check_together(ParameterValidator(pipelines).validate_raw_params(parameters))
 
 
 def test_every_group_of_parameters_is_asked_for(configuration):

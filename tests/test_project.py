@@ -31,7 +31,7 @@ MADE = {
                      "sampling_grid.parquet", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
                      "vae_report.json", "reconstruction_sheet.png", "small/report.json", "large/report.json",
                      "component_report.json", "zero_shot_scores.parquet", "zero_shot_report.json", "zero_shot_grid.png",
-                     "composition_scores.parquet", "composition_report.json", "planner_report.json"],
+                     "composition_scores.parquet", "composition_report.json", "planner_report.json", "promotion_report.json"],
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
         assert steps == [2, 4, 6, 8], name
     assert 0 <= first.data.metrics["0_figures/recogniser_top1"] <= 1
     assert first.data.metrics["unet_large/sampled_top1"] >= 0
-    # What the README quotes; all else is in the reports.
+    # Headline figures; all others are in the reports.
     assert 15 <= sum(name.startswith("0_figures/") for name in first.data.metrics) <= 25
     tags = first.data.tags
     assert "git.dirty" in tags or "git.commit" not in tags
@@ -169,6 +169,9 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
             ["--pipelines=generate", "--params=sampling.sampler=heun9"],
             "'heun9' is unknown: choose one of ddpm",
         ),
+        # Before the first node, though only the last pipeline draws by it.
+        (["--pipelines=render_glyphs", "--params=sampling.sampler=heun9"], "`sampling.sampler` cannot be 'heun9'"),
+        (["--pipelines=render_glyphs", "--params=style_repeats.brsh=2"], "`style_repeats` names 'brsh', a style that"),
         (["--pipelines=generate", "--params=count=0"], "`count` is 0"),
         (
             ["--pipelines=generate", "--params=sampling.preset=fsat"],

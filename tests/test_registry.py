@@ -100,14 +100,20 @@ def test_a_champion_whose_files_are_gone_gives_way(mlflow_store, parts):
     assert mlflow_store.get_model_version(NAME, "2").description.endswith("the files of version 1 are gone.")
 
 
-def test_a_registry_that_does_not_answer_names_no_champion(tmp_path):
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/nowhere/mlflow.db")
-    try:
-        champion = ChampionDataset(name=NAME).load()
-    finally:
-        mlflow.set_tracking_uri(before)
-    assert not champion.asked
+def test_a_champion_is_not_replaced_by_what_was_compared_with_another(mlflow_store, parts):
+    first, second = version(parts, 10), version(parts, 12)
+    register(first, NAME)
+    register(second, NAME)
+    assert aliases(mlflow_store) == {"champion": 1, "challenger": 2}
+    assert mlflow_store.get_model_version(NAME, "2").description.endswith("but the champion has changed since.")
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_registry_that_does_not_answer_is_no_error(monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    assert not ChampionDataset(name=NAME).load().answered
+    assert "MLflow could not record or read something" in caplog.text
 
 
 def test_a_registry_without_the_model_is_named(mlflow_store):

@@ -74,7 +74,7 @@ def test_files_and_folders_become_artifacts(mlflow_store, run_id, tmp_path):
 
 def test_an_artifact_that_is_gone_is_a_warning(mlflow_store, run_id, tmp_path, caplog):
     tracking.log_artifact(run_id, tmp_path / "nothing", "report")
-    assert "MLflow could not record something" in caplog.text
+    assert "MLflow could not record or read something" in caplog.text
 
 
 def test_the_environment_names_packages_and_commit(tmp_path):

@@ -124,14 +124,14 @@ class ProjectHooks:
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse an environment or runtime parameters that are unknown, before anything is opened."""
+        """Refuse an unknown environment, unknown or wrong parameters, before anything is opened."""
         _refuse_unknown_environment(context)
         given = context.config_loader.runtime_params
         if given:
             known = _config_loader(context.env, str(context.config_loader.conf_source))["parameters"]
             models = TypeExtractor(dict(kedro_project.pipelines)).extract_types_from_pipelines()
             _refuse_unknown(given, known, set(models))
-        # Before a run Kedro checks the parameters of its pipelines alone; what another one does not read is wrong too.
+        # `params` are those of all pipelines here; before a run Kedro checks those of the chosen ones alone.
         check_together(context.params)
 
     @hook_impl(wrapper=True)

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kanji_diffusion.diffusion.latents import StyleRepeats
-from kanji_diffusion.diffusion.sampler import DrawingSettings, SamplingSettings
+from kanji_diffusion.diffusion.sampler import SamplingSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, check_sampler
 from kanji_diffusion.diffusion.vae import TRAINED, VAESettings
 from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.fonts import FontSettings
 from kanji_diffusion.glyphs.render import RenderSettings
 from kanji_diffusion.glyphs.structure import STRUCTURE
@@ -29,54 +30,59 @@ def check_together(parameters: Mapping[str, Any]) -> None:
             not checked.
 
     Raises:
-        KanjiDiffusionError: If a setting names a style that no face has, a stage is larger than the glyphs or no
-            multiple of what a latent covers, or a sampler does not suit the schedule.
+        KanjiDiffusionError: If a setting names a style that neither a face nor the captions have, or `evaluation` one
+            that no face has; if a stage is larger than the glyphs or no multiple of what a latent covers; or if a
+            sampler does not exist or does not suit the schedule.
     """
-    stages = parameters.get("stages") or {}
-    known = {f"stages.{name}": stage for name, stage in stages.items() if isinstance(stage, StageSettings)}
+    given = parameters.get("stages") or {}
+    stages = {f"stages.{name}": stage for name, stage in given.items() if isinstance(stage, StageSettings)}
     if isinstance(fonts := parameters.get("fonts"), FontSettings) and fonts.unlisted == "ignore":
-        _check_styles(parameters, {rule.style for rule in fonts.faces})
+        _check_styles(parameters, {rule.style for rule in fonts.faces if not rule.held_out})
     if isinstance(drawing := parameters.get("render"), RenderSettings):
         vae = (parameters.get("vae") or {}).get("model")
-        _check_sizes(known, drawing.size, vae if isinstance(vae, VAESettings) else None)
+        _check_sizes(stages, drawing.size, vae if isinstance(vae, VAESettings) else None)
     if isinstance(schedule := parameters.get("schedule"), ScheduleSettings):
-        for path, name in _named_samplers(parameters, known):
+        for path, name, used in _named_samplers(parameters, stages):
             try:
-                check_sampler(name, schedule.zero_terminal_snr)
+                check_sampler(name, used and schedule.zero_terminal_snr)
             except KanjiDiffusionError as error:
                 raise KanjiDiffusionError(f"Parameter `{path}` cannot be '{name}'. {error}") from None
 
 
-def _named_samplers(parameters: Mapping[str, Any], stages: Mapping[str, StageSettings]) -> Iterator[tuple[str, str]]:
-    drawing: dict[str, DrawingSettings] = {f"{path}.sampling": stage.sampling for path, stage in stages.items()}
+def _named_samplers(
+    parameters: Mapping[str, Any], stages: Mapping[str, StageSettings]
+) -> Iterator[tuple[str, str, bool]]:
+    """Where a sampler is named, its name, and whether it is used; a preset waits to be chosen."""
+    for path, stage in stages.items():
+        yield f"{path}.sampling.sampler", stage.sampling.sampler, True
     if isinstance(sampling := parameters.get("sampling"), SamplingSettings):
-        drawing |= {"sampling": sampling} | {
-            f"sampling.presets.{name}": each for name, each in sampling.presets.items()
-        }
-    for path, settings in drawing.items():
-        yield f"{path}.sampler", settings.sampler
+        yield "sampling.sampler", sampling.sampler, True
+        for name, preset in sampling.presets.items():
+            yield f"sampling.presets.{name}.sampler", preset.sampler, False
     if isinstance(evaluation := parameters.get("evaluation"), EvaluationSettings):
         for name in evaluation.grid.samplers or ():
-            yield "evaluation.grid.samplers", name
+            yield "evaluation.grid.samplers", name, True
 
 
-def _check_styles(parameters: Mapping[str, Any], styles: set[str]) -> None:
-    for path, named in _named_styles(parameters):
-        if unknown := sorted(set(named) - styles):
-            raise KanjiDiffusionError(
-                f"Parameter `{path}` names the style '{unknown[0]}', which no face has: choose among "
-                f"{', '.join(sorted(styles))}, or give a face that style in `fonts.faces`."
-            )
-
-
-def _named_styles(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Iterable[str]]]:
+def _check_styles(parameters: Mapping[str, Any], drawn: set[str]) -> None:
+    captions = parameters.get("captions")
+    # An environment with other fonts cannot take back what base says of a style.
+    known = drawn | (captions.styles.keys() if isinstance(captions, CaptionSettings) else set())
     if isinstance(repeats := parameters.get("style_repeats"), StyleRepeats):
-        yield "style_repeats", repeats.root.keys() - {STRUCTURE}
+        _check_named("style_repeats", repeats.root.keys() - {STRUCTURE}, known)
     if isinstance(limits := parameters.get("filter"), FilterSettings):
-        yield "filter.styles", limits.styles
+        _check_named("filter.styles", limits.styles, known)
     if isinstance(evaluation := parameters.get("evaluation"), EvaluationSettings):
-        yield "evaluation.styles", evaluation.styles or ()
-        yield "evaluation.invented.styles", evaluation.invented.styles or ()
+        _check_named("evaluation.styles", evaluation.styles or (), drawn)
+        _check_named("evaluation.invented.styles", evaluation.invented.styles or (), drawn)
+
+
+def _check_named(path: str, named: Iterable[str], styles: set[str]) -> None:
+    if unknown := sorted(set(named) - styles):
+        raise KanjiDiffusionError(
+            f"Parameter `{path}` names '{unknown[0]}', a style that no face has: choose among "
+            f"{', '.join(sorted(styles))}, or give a face that style in `fonts.faces`."
+        )
 
 
 def _check_sizes(stages: Mapping[str, StageSettings], size: int, vae: VAESettings | None) -> None:

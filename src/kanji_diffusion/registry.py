@@ -77,6 +77,8 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
         )
     version = str(logged.registered_model_version)
     alias, reason = made.promotion["alias"], made.promotion["reason"]
+    if alias == CHAMPION and champion_version(name) != made.promotion["against"]:
+        alias, reason = CHALLENGER, f"{reason.rstrip('.')}, but the champion has changed since."
     if alias == CHAMPION:
         client.delete_registered_model_alias(name, CHALLENGER)
     client.set_registered_model_alias(name, alias, version)
@@ -87,19 +89,29 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
     return version
 
 
+def champion_version(name: str) -> str | None:
+    """Number of the champion; None if there is none.
+
+    Raises:
+        MlflowException: If the registry cannot be asked.
+    """
+    try:
+        return str(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION).version)
+    except MlflowException as error:
+        if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
 def champion(name: str) -> Champion:
     """The champion of a registered model, and what was read of its samples.
 
     Raises:
         MlflowException: If the registry cannot be asked.
     """
-    client = mlflow.MlflowClient()
-    try:
-        version = str(client.get_model_version_by_alias(name, CHAMPION).version)
-    except MlflowException as error:
-        if error.error_code in (ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"):
-            return Champion()
-        raise
+    version = champion_version(name)
+    if version is None:
+        return Champion()
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = mlflow.artifacts.download_artifacts(
@@ -107,8 +119,17 @@ def champion(name: str) -> Champion:
             )
             return Champion(version, pd.read_json(path, orient="records", dtype={"character": str}))
         except (MlflowException, OSError, ValueError) as error:
+            if not _says_gone(error):
+                raise
             logger.warning("The readings of version %s of %s are gone: %s", version, name, " ".join(str(error).split()))
             return Champion(version)
+
+
+def _says_gone(error: Exception) -> bool:
+    """Whether the store answered that there is no such file, or gave one that is none of ours; an outage is neither."""
+    if isinstance(error, MlflowException):
+        return error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+    return isinstance(error, FileNotFoundError | ValueError) or "No such artifact" in str(error)
 
 
 def model_folder(uri: str) -> Path:

@@ -89,7 +89,7 @@ def tolerating_mlflow() -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        logger.warning("MLflow could not record something: %s", " ".join(str(error).split())[:300])
+        logger.warning("MLflow could not record or read something: %s", " ".join(str(error).split())[:300])
 
 
 def describe_environment(project: Path) -> dict[str, str]:

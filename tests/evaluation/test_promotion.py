@@ -59,10 +59,11 @@ def test_a_champion_that_cannot_be_compared_gives_way():
 
 def test_a_version_that_cannot_be_compared_is_the_challenger():
     unread = scores(30).assign(ocr=np.nan)
+    assert decided(unread, Champion("1"))[0] == CHAMPION
     assert decided(unread, champion(0)) == (
         CHALLENGER,
         "no OCR engine read its samples; it was not compared with version 1.",
     )
     assert decided(scores(9, characters=9), champion(0))[0] == CHALLENGER
     assert decided(scores(30), champion(0, characters=9))[0] == CHALLENGER
-    assert decided(scores(30), Champion(asked=False))[0] == CHALLENGER
+    assert decided(scores(30), Champion(answered=False))[0] == CHALLENGER

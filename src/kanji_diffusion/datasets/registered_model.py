@@ -1,4 +1,4 @@
-"""A model in MLflow's registry, and what its champion drew."""
+"""A model in MLflow's registry, and what was read of its champion's samples."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class ChampionDataset(AbstractDataset[None, Champion]):
         self._name, self.metadata = name, metadata
 
     def load(self) -> Champion:
-        """The champion and its readings; without a version if there is none, or the registry does not answer."""
-        found = Champion(asked=False)
+        """The champion and its readings; without a version if there is none or the registry does not answer."""
+        found = Champion(answered=False)
         with tracking.tolerating_mlflow():
             found = registry.champion(self._name)
         return found
@@ -83,6 +83,10 @@ class ChampionDataset(AbstractDataset[None, Champion]):
     def save(self, data: None) -> None:
         """Refuse: a version becomes the champion by `RegisteredModelDataset`."""
         raise DatasetError("The champion is named by MLflow's registry: save a `registered_model`.")
+
+    def _exists(self) -> bool:
+        # There is always an answer: that there is no champion is one.
+        return True
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name}

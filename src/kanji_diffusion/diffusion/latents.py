@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any
 
 import numpy as np
@@ -24,16 +26,19 @@ class CaptionDropoutSettings(Settings):
     rate: float = Field(0.1, ge=0, le=1)
 
 
-class StyleRepeats(RootModel[dict[str, Annotated[int, Field(ge=1, le=100)]]]):
-    """How often a glyph of a style is read while one of another style is read once; styles left out once.
+class StyleRepeats(RootModel[dict[str, Annotated[float, Field(ge=0.1, le=100)]]]):
+    """How often a glyph of a style is read while one of a style that is not named here is read once.
 
-    "structure" stands for the glyphs that are drawn for their structure, whatever their style.
+    "structure" stands for the glyphs that are drawn for their structure, whatever their style. Fractions are taken in
+    tenths or simpler ones.
     """
 
     def of(self, glyphs: pd.DataFrame) -> np.ndarray:
-        """Repetitions of `glyphs`, rows with style and split, int64 `[N]`."""
+        """Repetitions of `glyphs`, rows with style and split, int64 `[N]`: the smallest with these proportions."""
+        often = {group: Fraction(times).limit_denominator(10) for group, times in self.root.items()}
+        unit = math.lcm(*(times.denominator for times in often.values()))
         groups = glyphs["style"].mask(glyphs["split"] == STRUCTURE, STRUCTURE)
-        return groups.map(lambda group: self.root.get(group, 1)).to_numpy(dtype=np.int64)
+        return groups.map(lambda group: int(often.get(group, 1) * unit)).to_numpy(dtype=np.int64)
 
 
 def read_only_tensor(array: np.ndarray) -> torch.Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from kanji_diffusion.spread import evenly
+
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _NEIGHBOURS = 3
@@ -26,7 +28,7 @@ def gaussian_kernel(width: float) -> Kernel:
 
 def median_distance(features: np.ndarray, most: int = 1000) -> float:
     """Median distance between features `[N, F]`, the usual width of a Gaussian kernel."""
-    rows = torch.as_tensor(features[np.linspace(0, len(features) - 1, min(most, len(features))).astype(int)])
+    rows = torch.as_tensor(features[evenly(len(features), most)])
     return float(torch.pdist(rows).median())
 
 

@@ -19,6 +19,7 @@ from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.ocr import has_ocr_engine, read_texts
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.spread import evenly
 
 _BOOTSTRAPS = 1000
 
@@ -166,7 +167,7 @@ class Judges:
         self.copies = CopyCheck(training, training_images, held, held_images, settings.false_copies, settings.seed)
         first = np.flatnonzero(training["view"] == 0)
         self._strokes = _with_keys(stroke_measures(training_images[first]), training.iloc[first])
-        kept = first[_spread(len(first), settings.references)]
+        kept = first[evenly(len(first), settings.references)]
         self._real = clip.image_features(training_images[kept])
         self._real_characters = training["character"].iloc[kept].to_numpy(dtype=object)
         self.style = StyleJudge(style_features(clip, training_images[kept]), training["style"].iloc[kept].tolist())
@@ -182,7 +183,7 @@ class Judges:
             columns={"text": "prompt"}
         )
         rows = held[held["view"] == 0]
-        rows = rows.iloc[_spread(len(rows), self.settings.references)]
+        rows = rows.iloc[evenly(len(rows), self.settings.references)]
         wanted = rows.reset_index().merge(long, on=["character", "style"]).set_index("index")
         return wanted[["character", "style", "prompt"]]
 
@@ -305,11 +306,6 @@ class Judges:
 
 def _with_keys(measures: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return measures.assign(**{name: rows[name].to_numpy(dtype=object) for name in ("character", "style")})
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of `count` rows, evenly."""
-    return np.linspace(0, count - 1, min(most, count)).round().astype(int)
 
 
 def quick_figures(

@@ -18,6 +18,7 @@ from PIL import Image
 from kanji_diffusion.evaluation import zero_shot
 from kanji_diffusion.evaluation.invented import as_it_should_be
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet, stroke_plot
+from kanji_diffusion.spread import evenly
 
 _COLUMNS = 10
 _PAIRS, _MISREAD, _INVENTIONS, _ZERO_SHOT = 24, 48, 120, 80
@@ -233,7 +234,7 @@ def _zero_shot(parts: Parts) -> list[dict[str, Any]]:
     """Drawings from parts beside real glyphs, spread evenly."""
     pairs, right = zero_shot.pictures_beside(parts.scores, parts.images, parts.real, parts.real_images)
     drawn = parts.scores[parts.scores["kind"] == zero_shot.PARTS].to_dict("records")
-    chosen = np.linspace(0, len(drawn) - 1, min(len(drawn), _ZERO_SHOT)).round().astype(int)
+    chosen = evenly(len(drawn), _ZERO_SHOT)
     names = ("character", "style", "subject", "ocr_text", "seen")
     return [
         {"sample": embed(pairs[row, 0]), "real": embed(pairs[row, 1])}

@@ -21,12 +21,12 @@ class Champion:
     Attributes:
         version: Its number; None if there is no champion.
         readings: What `readings_of` said of its samples; None if its files are gone.
-        asked: False if the registry did not answer.
+        answered: False if the registry could not be asked.
     """
 
     version: str | None = None
     readings: pd.DataFrame | None = None
-    asked: bool = True
+    answered: bool = True
 
 
 def readings_of(scores: pd.DataFrame) -> pd.DataFrame:
@@ -43,9 +43,9 @@ def readings_of(scores: pd.DataFrame) -> pd.DataFrame:
 def decide_promotion(scores: pd.DataFrame, champion: Champion) -> dict[str, Any]:
     """Whether a new version becomes the champion.
 
-    It does if it reads better on the characters and styles that both versions drew, read by one engine: if the 95 %
-    interval of the gain lies above 0. It also does if there is nothing to compare with: no champion, or one without
-    readings by this engine.
+    It does if the OCR engine reads more of its samples, on the characters and styles that both versions drew: if the
+    95 % interval of the gain lies above 0. It also does if there is nothing to compare with: no champion, one whose
+    files are gone, or one that another engine read.
 
     Args:
         scores: Judged samples of the new version, with `character`, `style` and `ocr`.
@@ -61,14 +61,14 @@ def decide_promotion(scores: pd.DataFrame, champion: Champion) -> dict[str, Any]
     def decided(alias: str, why: str, **figures: float) -> dict[str, Any]:
         return {"alias": alias, "reason": f"{share}; {why}.", "against": champion.version} | figures
 
-    if not champion.asked:
+    if not champion.answered:
         return decided(CHALLENGER, "the registry did not answer who the champion is")
     if champion.version is None:
         return decided(CHAMPION, "there was no champion")
-    if new.empty:
-        return decided(CHALLENGER, f"it was not compared with version {champion.version}")
     if champion.readings is None:
         return decided(CHAMPION, f"the files of version {champion.version} are gone")
+    if new.empty:
+        return decided(CHALLENGER, f"it was not compared with version {champion.version}")
     old = champion.readings.reindex(columns=new.columns).query("reader == @ENGINE")
     if old.empty:
         return decided(CHAMPION, f"version {champion.version} was not read by {ENGINE}")

@@ -20,6 +20,7 @@ from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
+from kanji_diffusion.spread import evenly
 
 FEWEST_CHARACTERS = 10
 """With fewer, a bootstrap over the characters is no interval."""
@@ -88,7 +89,7 @@ def pair_sheet(new: pd.DataFrame, old: pd.DataFrame, most: int = 60) -> Image.Im
     pairs = before.merge(after, on=keys, suffixes=("_old", "_new"))
     if pairs.empty:
         raise KanjiDiffusionError("The two versions have drawn no character in the same style: compare others.")
-    pairs = pairs.iloc[np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)]
+    pairs = pairs.iloc[evenly(len(pairs), most)]
     kept = [table.iloc[pairs[name]] for table, name in ((old, "row_old"), (new, "row_new"))]
     images = [decode_images(table) for table in kept]
     if images[0].shape != images[1].shape:

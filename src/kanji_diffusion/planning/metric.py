@@ -10,6 +10,7 @@ import pandas as pd
 
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.planning.planner import Planner
+from kanji_diffusion.spread import evenly
 
 _SCHOOL_GRADES = (1, 2, 3, 4, 5, 6, 8)
 _PROPOSALS = (1, 5)
@@ -80,7 +81,7 @@ def planner_report(planner: Planner | None, most: int, seed: int = 0) -> dict[st
     kanji = school_kanji(planner)
     if kanji.empty:
         return {"missing": {"planner": "it knows no kanji of two components that is taught at school"}}
-    rows = np.linspace(0, len(kanji) - 1, min(most, len(kanji))).round().astype(int)
+    rows = evenly(len(kanji), most)
     rates = component_rates(planner, kanji.iloc[rows].reset_index(drop=True), seed=seed)
     names = ["rate", "rate_low", "rate_high", "shuffled"]
     by_count = rates.set_index("proposals")[names].to_dict("index")

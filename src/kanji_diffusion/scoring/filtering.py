@@ -93,14 +93,8 @@ def judge_glyphs(scores: pd.DataFrame, settings: FilterSettings) -> pd.Series:
         settings: Limits.
 
     Raises:
-        KanjiDiffusionError: If nothing would be left, or limits are given for a style that no glyph has.
+        KanjiDiffusionError: If nothing would be left.
     """
-    known = sorted(scores["style"].unique())
-    unknown = sorted(set(settings.styles) - set(known))
-    if unknown:
-        raise KanjiDiffusionError(
-            f"Parameter `filter.styles` names '{unknown[0]}', which no glyph has: choose among {', '.join(known)}."
-        )
     reasons = pd.Series("", index=scores.index)
     for style, glyphs in scores.groupby("style"):
         for score, limit in settings.of_style(str(style)):

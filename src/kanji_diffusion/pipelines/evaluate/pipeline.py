@@ -101,7 +101,7 @@ def create_pipeline(*, composed: bool = True) -> Pipeline:
                 "evaluation_page",
                 name="write_page",
             ),
-            Node(nodes.decide_promotion, ["sample_scores", "champion"], "promotion_report"),
+            Node(nodes.decide_promotion, ["sample_scores", "champion"], "promotion_report", name="decide_promotion"),
             Node(
                 nodes.describe_version,
                 [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.glyphs.structure import ZERO_SHOT
 from kanji_diffusion.scoring import aesthetics, clip, components, consensus, filtering, ink, recogniser
+from kanji_diffusion.spread import evenly
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.tracker import Tracker
 
@@ -180,7 +180,7 @@ def train_aesthetic_head(
         head = aesthetics.load_laion_head(Path(settings.head), scorer)
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
     # Each is spoilt in every kind and degree.
-    held = held.iloc[:: math.ceil(len(held) / _RANKED)]
+    held = held.iloc[evenly(len(held), _RANKED)]
     return head, aesthetics.ranking_report(scorer, head, decode_images(held), held["style"].tolist(), settings.seed + 1)
 
 

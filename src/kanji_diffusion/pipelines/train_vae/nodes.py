@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
+from kanji_diffusion.spread import evenly
 from kanji_diffusion.training.checkpoint import tensors_fingerprint
 from kanji_diffusion.training.hardware import choose_device
 from kanji_diffusion.training.launch import train
@@ -29,9 +29,9 @@ from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 _WORST = 48
-# Glyphs, evenly spaced, whose latents tell mean and deviation of each channel.
+# Glyphs, spread evenly, whose latents tell mean and deviation of each channel.
 _COUNTED = 2000
-# Glyphs, evenly spaced, whose reconstructions are measured.
+# Glyphs, spread evenly, whose reconstructions are measured.
 _MEASURED = 2500
 
 
@@ -48,14 +48,14 @@ def train_vae(
     tracker: Tracker,
     checkpoints: Path,
 ) -> AutoencoderKL:
-    """The autoencoder, trained on crops or pretrained, with its latent statistics folded in.
+    """The autoencoder, trained on crops or pretrained, with its latent statistics (of 2,000 glyphs) folded in.
 
     One that is trained here keeps only the latent channels that hold something. After the crops its decoder is trained
     on whole pictures: they hold more paper, and the group normalisation of an autoencoder that has seen crops alone
     leaves that paper grey.
     """
     images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
-    counted = images[:: math.ceil(len(images) / _COUNTED)]
+    counted = images[evenly(len(images), _COUNTED)]
     pretrained = settings.source != vaes.TRAINED
     device = choose_device(training.device)
     torch.manual_seed(training.seed)
@@ -91,7 +91,7 @@ def measure_reconstructions(
     """How faithfully glyphs of held-out faces, at most 2,500, survive the autoencoder, and a sheet of the worst."""
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs
     held = held[held["view"] == 0]
-    held = held.iloc[:: math.ceil(len(held) / _MEASURED)]
+    held = held.iloc[evenly(len(held), _MEASURED)]
     originals = decode_images(held)
     decoded = vaes.decode(vae, torch.as_tensor(vaes.encode(vae, originals)[0]))
     intended = held["character"].tolist()
