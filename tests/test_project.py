@@ -31,7 +31,8 @@ MADE = {
                      "sampling_grid.parquet", "sample_sheet.png", "reading_plot.png", "filter_report.parquet",
                      "vae_report.json", "reconstruction_sheet.png", "small/report.json", "large/report.json",
                      "component_report.json", "zero_shot_scores.parquet", "zero_shot_report.json", "zero_shot_grid.png",
-                     "composition_scores.parquet", "composition_report.json", "planner_report.json", "promotion_report.json"],
+                     "composition_scores.parquet", "composition_report.json", "planner_report.json",
+                     "promotion_report.json"],
 }  # fmt: skip
 
 
