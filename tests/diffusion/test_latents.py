@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.training.randomness import SampleRandom
@@ -47,6 +48,14 @@ def test_styles_that_are_repeated_are_read_more_often():
     means, states = batch["mean"].flatten(), batch["states"].flatten()
     assert torch.bincount(means.long()).tolist() == [100, 300, 100]
     assert set(states[means == 1].tolist()) == {2.0, 3.0} and set(states[means == 2].tolist()) == {3.0}
+
+
+def test_repetitions_are_the_smallest_whole_numbers_with_the_proportions_that_are_asked_for():
+    glyphs = pd.DataFrame({"style": ["gothic", "brush", "mincho"], "split": ["structure", "train", "train"]})
+    assert StyleRepeats({"structure": 0.5, "brush": 5}).of(glyphs).tolist() == [1, 10, 2]
+    assert StyleRepeats({"structure": 0.3, "brush": 1.5}).of(glyphs).tolist() == [3, 15, 10]
+    with pytest.raises(ValidationError):
+        StyleRepeats({"structure": 0.01})
 
 
 def test_captions_are_read_as_often_as_their_shares_say():
