@@ -108,11 +108,14 @@ def test_a_champion_is_not_replaced_by_what_was_compared_with_another(mlflow_sto
     assert mlflow_store.get_model_version(NAME, "2").description.endswith("but the champion has changed since.")
 
 
-@pytest.mark.usefixtures("mlflow_store")
-def test_a_registry_that_does_not_answer_is_no_error(monkeypatch, caplog):
+def test_a_registry_that_does_not_answer_is_no_error(mlflow_store, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri("http://127.0.0.1:9")
-    assert not ChampionDataset(name=NAME).load().answered
+    try:
+        assert not ChampionDataset(name=NAME).load().answered
+    finally:
+        mlflow.set_tracking_uri(store)
     assert "MLflow could not record or read something" in caplog.text
 
 
