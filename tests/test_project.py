@@ -9,7 +9,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.config import OmegaConfigLoader
 from PIL import Image
 
 from kanji_diffusion.diffusion.lineage import read_picture
@@ -274,12 +273,3 @@ def test_the_report_figures_are_in_the_catalog(project, finished):
     assert report["samples"] == 16
     reading = report["reading"]
     assert reading["top1_low"] <= reading["top1"] <= reading["top1_high"]
-
-
-def test_the_configuration_of_every_environment_is_read(project):
-    for env in ("base", "test", "jouyou", "all", "gpu", "cluster"):
-        loader = OmegaConfigLoader(
-            conf_source=str(project / "conf"), env=env, base_env="base", default_run_env="local",
-            custom_resolvers={"kanjivg_folder": str, "local_artifacts": str, "project_root": str},
-        )  # fmt: skip
-        assert loader["parameters"]["stages"]
