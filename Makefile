@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .PHONY: help run test test-cluster env data viz mlflow lint lock clean
 
 bin := .venv/bin
+# MLflow opens on traces of language models if it is not told that these are training runs.
+runs := http://127.0.0.1:5000/\#/experiments/1?workflowType=machine_learning
 export MLFLOW_DISABLE_TELEMETRY := true
 
 help: ## List the targets
@@ -12,7 +14,7 @@ run: env data ## Set up, bring the data, run the whole pipeline
 	@$(bin)/kedro run
 	@echo
 	@echo "Samples:   $$(find "$$PWD/data/08_reporting" -path '*sample_sheet.png/*' -name '*.png' | sort | tail -n 1)"
-	@echo "Figures:   make mlflow, then http://127.0.0.1:5000"
+	@echo "Figures:   make mlflow, then $(runs)"
 	@echo "Pipeline:  make viz, then http://127.0.0.1:4141"
 	@echo "A kanji:   $(bin)/kedro run --pipeline=generate --params=\"prompt=water,style=brush\""
 
@@ -32,6 +34,7 @@ viz: env ## Show the pipeline with previews on http://127.0.0.1:4141
 	@$(bin)/kedro viz run --host 127.0.0.1
 
 mlflow: env ## Show runs, curves and models on http://127.0.0.1:5000
+	@echo "Training runs: $(runs)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
 		$(bin)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
 		--backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --artifacts-destination "$(CURDIR)/mlartifacts"
