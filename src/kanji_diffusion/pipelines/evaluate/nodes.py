@@ -21,7 +21,7 @@ from kanji_diffusion.diffusion.export import TextToKanji
 from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.vae import resize
 from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation import invented, page, promotion, zero_shot
+from kanji_diffusion.evaluation import invented, page, zero_shot
 from kanji_diffusion.evaluation.components import composition_report
 from kanji_diffusion.evaluation.metrics import (
     Judges,
@@ -474,11 +474,6 @@ def write_page(
         grid,
         parts,
     )
-
-
-def decide_promotion(scores: pd.DataFrame, champion: promotion.Champion) -> dict[str, Any]:
-    """Whether this model takes the champion's place in the registry, and why."""
-    return promotion.decide_promotion(scores, champion)
 
 
 def describe_version(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
+from kanji_diffusion.evaluation.promotion import decide_promotion
 from kanji_diffusion.pipelines.evaluate import nodes
 
 
@@ -101,7 +102,7 @@ def create_pipeline(*, composed: bool = True) -> Pipeline:
                 "evaluation_page",
                 name="write_page",
             ),
-            Node(nodes.decide_promotion, ["sample_scores", "champion"], "promotion_report", name="decide_promotion"),
+            Node(decide_promotion, ["sample_scores", "champion"], "promotion_report", name="decide_promotion"),
             Node(
                 nodes.describe_version,
                 [
