@@ -317,10 +317,10 @@ def _no_layout(slots: Sequence[str], whole: str) -> str:
         return (
             f"The parts '{whole}' fill the slot '{repeated[0]}' {slots.count(repeated[0])} times: fill each slot once."
         )
-    lacking = [", ".join(each for each in layout if each not in slots) for layout in known if {*slots} < {*layout}]
+    lacking = [" and ".join(each for each in layout if each not in slots) for layout in known if {*slots} < {*layout}]
     if lacking:
         return (
-            f"The parts '{whole}' lack a slot: beside '{', '.join(slots)}' name {' or '.join(lacking)} too, "
+            f"The parts '{whole}' lack a slot: beside '{', '.join(slots)}' name {', or '.join(lacking)} too, "
             "as in 'left fish, right thunder'."
         )
     return (
