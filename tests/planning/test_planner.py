@@ -54,6 +54,8 @@ def test_a_caption_is_a_prompt(planner):
         (plan,) = planner.plan(f"electric fish:{told}")
         assert (plan.subject, plan.ids) == ("electric fish: left fish, right thunder", "⿰魚雷")
         assert plan.label == "electric fish = fish beside thunder"
+    (plan,) = planner.plan("⿰魚雷")
+    assert (plan.reason, plan.label) == ("⿰魚雷 = fish beside thunder", "fish beside thunder")
     with pytest.raises(KanjiDiffusionError, match="no component 'fisk'"):
         planner.plan("sea: left fisk, right thunder")
 

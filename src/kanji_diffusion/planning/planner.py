@@ -310,8 +310,11 @@ class Planner:
 
     def _given(self, asked: str, composition: Composition, source: Source) -> Plan:
         character = composition.base if composition.base else self._existing.get(composition.key())
-        label = f"{asked} = {self._in_words(composition)}"
-        reason = f"{label}, which is {character}" if character else label
+        words = self._in_words(composition)
+        told = f"{asked} = {words}"
+        reason = f"{told}, which is {character}" if character else told
+        # The font of image grids has no kanji.
+        label = told if asked.isascii() else words
         return self._plan(asked, composition, source, reason, label, 1.0, character)
 
     @cached_property
