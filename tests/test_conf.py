@@ -128,10 +128,9 @@ def test_artifacts_and_models_of_environments_do_not_mix():
     made = []
     for env in ENVIRONMENTS:
         for entry in configure(env)[1].values():
-            # `name` is that of a model in MLflow's registry. Raw data and the released model are shared.
-            place = entry.get("filepath") or f"{entry.get('type')} {entry.get('name', '')}"
-            if entry.get("filepath") or "name" in entry:
-                made += [] if place.startswith("data/01_raw") or "/released/" in place else [place]
+            # Raw data and the released model are shared; `name` is that of a model in MLflow's registry.
+            is_made = ("filepath" in entry or "name" in entry) and not entry["type"].endswith("RawPathDataset")
+            made += [entry.get("filepath") or f"{entry['type']} {entry['name']}"] if is_made else []
     assert len(made) > 300
     assert len(set(made)) == len(made)
 
