@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from kanji_diffusion.diffusion.export import TextToKanji, lacks_text_encoder, model_fingerprint, save_released
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion.diffusion.export import TextToKanji, lacks_text_encoder, model_fingerprint, save_released
 from kanji_diffusion.glyphs.captions import drawing_captions
 from kanji_diffusion.glyphs.fonts import usable_faces
 from kanji_diffusion.training.checkpoint import file_sha256

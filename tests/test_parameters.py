@@ -7,7 +7,7 @@ import pytest
 from kedro.validation.parameter_validator import ParameterValidator
 from tests.test_conf import configure
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.parameters import check_together
 
 STYLES = "a style that no face has: choose among brush, gothic, handwritten, mincho"

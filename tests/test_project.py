@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kanji_diffusion.diffusion.lineage import read_picture
+from kanji_diffusion.sampling.lineage import read_picture
 from kanji_diffusion.scoring.ocr import read_texts
 
 MADE = {

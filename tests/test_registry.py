@@ -10,13 +10,13 @@ from mlflow.exceptions import MlflowException
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.datasets import ChampionDataset, RegisteredModelDataset
-from kanji_diffusion.diffusion.export import TextToKanji, model_fingerprint
-from kanji_diffusion.diffusion.sampler import SamplingSettings
 from kanji_diffusion.evaluation.promotion import decide_promotion
 from kanji_diffusion.evaluation.versions import ModelVersion
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.pipelines.generate.nodes import ModelName, load_model
 from kanji_diffusion.registry import register
+from kanji_diffusion.sampling.export import TextToKanji, model_fingerprint
+from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.clip import ClipScorer
 
 NAME = "small"

@@ -30,7 +30,7 @@ from pydantic_core import ErrorDetails
 from yaml import YAMLError
 
 from kanji_diffusion import tracking
-from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.hooks import current_context, project_root
 
 _ERRORS_TOLD = 3

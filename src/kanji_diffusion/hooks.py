@@ -23,11 +23,11 @@ from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 from pydantic import BaseModel
 
 from kanji_diffusion import tracking
+from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.datasets import RawPathDataset, RegisteredModelDataset, TrackerDataset
 from kanji_diffusion.diffusion.text import TRAINED
-from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.parameters import check_together
-from kanji_diffusion.training.hardware import set_threads
 
 _context: ProjectContext | None = None
 

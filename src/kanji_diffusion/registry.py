@@ -18,10 +18,10 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from kanji_diffusion import serving
-from kanji_diffusion.diffusion.sampler import SamplingSettings
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.promotion import CHALLENGER, CHAMPION, Champion, readings_of
 from kanji_diffusion.evaluation.versions import ModelVersion
+from kanji_diffusion.sampling.sampler import SamplingSettings
 
 logger = logging.getLogger(__name__)
 

@@ -21,14 +21,14 @@ from PIL import Image
 from pydantic import Field, StrictStr, ValidationError, field_validator
 from transformers import ResNetForImageClassification
 
-from kanji_diffusion.diffusion import export
-from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
 from kanji_diffusion.planning.planner import Plan
+from kanji_diffusion.sampling import export
+from kanji_diffusion.sampling.sampler import SamplingSettings, draw
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
-from kanji_diffusion.settings_model import Settings
 
 _MOST_PICTURES = 64
 _MOST_LETTERS = 500

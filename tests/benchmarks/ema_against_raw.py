@@ -14,12 +14,12 @@ import pandas as pd
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion.diffusion.sampler import draw
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.diffusion.text import TRAINED, TextConditionedUNet
 from kanji_diffusion.evaluation.metrics import interval, score_readings
 from kanji_diffusion.evaluation.versions import reading_gain
+from kanji_diffusion.sampling.sampler import draw
 from kanji_diffusion.training.checkpoint import load_checkpoint
-from kanji_diffusion.training.hardware import set_threads
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.training.checkpoint import newest_checkpoint
 from kanji_diffusion.training.loop import LossOutput, TrainingSettings, train
 

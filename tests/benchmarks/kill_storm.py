@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kanji_diffusion.errors import TrainingInterrupted
+from kanji_diffusion.core.errors import TrainingInterrupted
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.training.checkpoint import load_checkpoint
-from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.loop import LossOutput, TrainingSettings, train
 
 _GROUPS = ("module", "ema", "optimizer", "report")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from kanji_diffusion.evaluation.invented import list_meanings
-from kanji_diffusion.planning.metric import component_rates, plan_rates, school_kanji
+from kanji_diffusion.evaluation.planner import component_rates, plan_rates, school_kanji
 from kanji_diffusion.planning.planner import Planner
 
 

@@ -15,9 +15,9 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from tests.scoring.planting import found_and_lost, plant
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.pipelines.filter_glyphs import nodes
-from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.tracker import NullTracker
 
 

@@ -29,10 +29,10 @@ from kedro.framework.startup import bootstrap_project
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss
-from kanji_diffusion.diffusion.sampler import sample
 from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.text import (
     TRAINED,
@@ -46,8 +46,8 @@ from kanji_diffusion.glyphs.captions import CaptionShares, drawing_captions, exp
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.structure import STRUCTURE, ZERO_SHOT
 from kanji_diffusion.pipelines.train_unet import nodes
+from kanji_diffusion.sampling.sampler import sample
 from kanji_diffusion.scoring.ocr import read_texts
-from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.loop import train
 
 

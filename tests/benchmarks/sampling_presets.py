@@ -33,11 +33,11 @@ from diffusers import DiffusionPipeline, PNDMScheduler
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion.diffusion.sampler import DrawingSettings, draw, place
-from kanji_diffusion.evaluation.candidates import candidate_seeds
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.glyphs.captions import drawing_captions
+from kanji_diffusion.sampling.candidates import candidate_seeds
+from kanji_diffusion.sampling.sampler import DrawingSettings, draw, place
 from kanji_diffusion.scoring.recogniser import read, reading_margins
-from kanji_diffusion.training.hardware import set_threads
 
 _CANDIDATES = (1, 2, 4)
 # Shares of pictures read. Below the first, a screened setting is given up; within the second of the best is `fast`.

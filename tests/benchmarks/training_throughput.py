@@ -45,6 +45,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
+from kanji_diffusion.core.hardware import autocast_dtype, choose_device, set_threads
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentStore
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
@@ -52,11 +54,9 @@ from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedu
 from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoder, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.captions import caption_rows
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs
-from kanji_diffusion.training.hardware import autocast_dtype, choose_device, set_threads
 from kanji_diffusion.training.loop import TrainingSettings, train
-from kanji_diffusion.training.randomness import SampleRandom
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

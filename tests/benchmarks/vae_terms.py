@@ -16,12 +16,12 @@ import torch
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.vae_loss import CropStore, VAELoss, VAELossSettings, trainable
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.recogniser import read
-from kanji_diffusion.training.hardware import set_threads
 from kanji_diffusion.training.loop import train
 
 TERMS = {

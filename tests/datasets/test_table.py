@@ -10,7 +10,7 @@ from kedro_viz.api.rest.responses.utils import EnhancedORJSONResponse
 
 import datasets
 from kanji_diffusion.datasets import TableDataset
-from kanji_diffusion.glyphs.render import decode_images, encode_images
+from kanji_diffusion.imaging.pictures import decode_images, encode_images
 
 ROWS = 5000
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from kanji_diffusion.diffusion.export import assemble
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
+from kanji_diffusion.sampling.export import assemble
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from kanji_diffusion.diffusion.gate import (
-    GateSettings,
-    hole_counts,
-    reconstruction_report,
-    require_gate,
-    stroke_overlap,
-)
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.diffusion.gate import GateSettings, reconstruction_report, require_gate
+from kanji_diffusion.imaging.ink import hole_counts, stroke_overlap
 
 
 def test_holes_are_counted_as_a_reader_would():

@@ -8,8 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
-from kanji_diffusion.training.randomness import SampleRandom
 
 STATES = np.arange(4, dtype=np.float32).reshape(4, 1, 1)
 

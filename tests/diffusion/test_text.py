@@ -6,12 +6,12 @@ import torch
 from diffusers import DiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion import text
-from kanji_diffusion.diffusion.export import assemble
-from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.sampling.export import assemble
+from kanji_diffusion.sampling.sampler import SamplingSettings, draw
 
 
 def test_states_are_those_of_the_stock_pipeline(model, text_encoder):

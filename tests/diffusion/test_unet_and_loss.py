@@ -6,11 +6,11 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from pydantic import ValidationError
 from torch import nn
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, signal_to_noise, training_schedule
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_unet, text_unet
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.training.randomness import SampleRandom
 
 
 @pytest.fixture(scope="module")

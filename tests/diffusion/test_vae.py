@@ -8,12 +8,12 @@ from diffusers.image_processor import VaeImageProcessor
 from huggingface_hub import constants
 from tests.training.conftest import Points, run_name
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.export import assemble
-from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.sampling.export import assemble
+from kanji_diffusion.sampling.sampler import SamplingSettings, draw
 from kanji_diffusion.training.loop import TrainingSettings
 
 

@@ -13,10 +13,12 @@ from open_clip.transformer import VisionTransformer
 from pydantic import ValidationError
 from torchvision.models import vgg16
 
+from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion import adversarial
 from kanji_diffusion.diffusion.adversarial import AdversarialSettings
 from kanji_diffusion.diffusion.perceptual import LPIPS, ClipDistance
-from kanji_diffusion.diffusion.vae import VAESettings, autoencoder, to_model_range
+from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.diffusion.vae_loss import (
     CropStore,
     FinishSettings,
@@ -27,9 +29,8 @@ from kanji_diffusion.diffusion.vae_loss import (
     free_beyond_range,
     trainable,
 )
-from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.imaging.resize import to_model_range
 from kanji_diffusion.training.loop import TrainingSettings, train
-from kanji_diffusion.training.randomness import SampleRandom
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.evaluation.metrics import Judges, JudgeSettings
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import GlyphStore, RecogniserLoss, RecogniserSettings, recogniser
 from kanji_diffusion.training.loop import TrainingSettings, train

@@ -6,9 +6,9 @@ import pytest
 
 from kanji_diffusion.evaluation import distance
 from kanji_diffusion.evaluation.copies import CopyCheck, faces_used
-from kanji_diffusion.evaluation.shapes import nearest, shape_vectors
 from kanji_diffusion.evaluation.strokes import stroke_measures
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.shapes import nearest, shape_vectors
 
 KERNELS = [distance.polynomial_kernel, distance.gaussian_kernel(1.0)]
 

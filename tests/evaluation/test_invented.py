@@ -6,7 +6,7 @@ import pytest
 from tests import component_pairs
 from tests.component_pairs import pair
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation import invented
 from kanji_diffusion.evaluation.invented import (
     CleanLine,
@@ -23,9 +23,10 @@ from kanji_diffusion.glyphs import dictionary, fonts, render
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.compositions import Compositions, composition_table
 from kanji_diffusion.glyphs.kanjivg import Composition
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging import degradations
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.planning.planner import Plan
-from kanji_diffusion.scoring import aesthetics, degradations
+from kanji_diffusion.scoring import aesthetics
 
 
 @pytest.fixture(scope="module")

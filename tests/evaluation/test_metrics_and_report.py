@@ -5,16 +5,10 @@ import pandas as pd
 import pytest
 
 from kanji_diffusion.evaluation import metrics
-from kanji_diffusion.evaluation.metrics import (
-    MEASURES,
-    Judges,
-    JudgeSettings,
-    group_figures,
-    interval,
-    quick_figures,
-)
-from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.evaluation.metrics import MEASURES, Judges, JudgeSettings, group_figures, interval, quick_figures
+from kanji_diffusion.evaluation.report import reading_plot, sampling_plot
+from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.ocr import read_texts
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kanji_diffusion.evaluation import page
 from kanji_diffusion.evaluation.metrics import group_figures
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 
 
 @pytest.fixture(scope="module")

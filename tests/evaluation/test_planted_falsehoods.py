@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 
 
 @pytest.fixture(scope="module")

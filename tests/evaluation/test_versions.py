@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.versions import FEWEST_CHARACTERS, pair_sheet, reading_gain
-from kanji_diffusion.glyphs.render import encode_images
+from kanji_diffusion.imaging.pictures import encode_images
 
 
 def scores(share, characters=40, seed=0):

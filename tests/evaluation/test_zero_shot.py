@@ -19,7 +19,7 @@ from kanji_diffusion.evaluation.zero_shot import (
 )
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.compositions import Compositions
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 
 STYLES = ["gothic", "mincho"]
 

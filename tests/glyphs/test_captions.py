@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
-from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.captions import (
     CaptionSettings,
     Fits,

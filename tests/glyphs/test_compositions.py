@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.compositions import Compositions, is_ids, is_parts, seen_slots
 from kanji_diffusion.glyphs.kanjivg import LAYOUTS
 

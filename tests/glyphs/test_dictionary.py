@@ -8,13 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.dictionary import (
-    CharacterSelection,
-    clean_meanings,
-    read_kanjidic2,
-    select_characters,
-)
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.glyphs.dictionary import CharacterSelection, clean_meanings, read_kanjidic2, select_characters
 
 ENTRY = """<kanjidic2><character><literal>水</literal>
 <codepoint><cp_value cp_type="ucs">6c34</cp_value></codepoint>

@@ -10,7 +10,7 @@ import pytest
 from PIL import ImageFont
 from pydantic import ValidationError
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.face import inspect_file
 from kanji_diffusion.glyphs.fonts import AuditSettings, FaceRule, FontSettings, audit_glyphs, list_faces, usable_faces
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.kanjivg import Composition, read_kanjivg
 
 SVG = (

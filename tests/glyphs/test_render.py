@@ -10,16 +10,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets import TableDataset
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.render import (
-    AugmentSettings,
-    RenderSettings,
-    decode_images,
-    encode_images,
-    glyph_sheet,
-    render_glyphs,
-)
+from kanji_diffusion.glyphs.render import AugmentSettings, RenderSettings, glyph_sheet, render_glyphs
+from kanji_diffusion.imaging.pictures import decode_images, encode_images
 
 SETTINGS = RenderSettings(
     size=32,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
 from kanji_diffusion.glyphs.split import SplitSettings, split_glyphs, variant_families
 

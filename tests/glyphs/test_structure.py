@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.compositions import Compositions, placed_components, seen_slots
 from kanji_diffusion.glyphs.structure import StructureSettings, select_structure, structure_faces
 

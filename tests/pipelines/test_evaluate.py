@@ -8,13 +8,12 @@ import pytest
 from tests import component_pairs
 from tests.component_pairs import pair
 
-from kanji_diffusion.cluster import ClusterSettings
-from kanji_diffusion.diffusion.export import TextToKanji
-from kanji_diffusion.diffusion.sampler import SamplingSettings
+from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.glyphs import dictionary, fonts
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.compositions import Compositions
-from kanji_diffusion.glyphs.render import RenderSettings, decode_images, encode_images
+from kanji_diffusion.glyphs.render import RenderSettings
+from kanji_diffusion.imaging.pictures import decode_images, encode_images
 from kanji_diffusion.pipelines.evaluate import nodes
 from kanji_diffusion.pipelines.evaluate.nodes import (
     EvaluationSettings,
@@ -23,6 +22,8 @@ from kanji_diffusion.pipelines.evaluate.nodes import (
     compare_sampling,
 )
 from kanji_diffusion.planning.planner import Plan
+from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 
 PICTURES = np.arange(8, dtype=np.uint8)[:, None, None].repeat(4, axis=1).repeat(4, axis=2)

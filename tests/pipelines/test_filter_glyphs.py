@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.glyphs.render import encode_images
+from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.pipelines.filter_glyphs import nodes
 from kanji_diffusion.scoring import recogniser
 from kanji_diffusion.scoring.clip import ClipSettings

@@ -12,14 +12,10 @@ from diffusers import DDPMPipeline, DiffusionPipeline
 from PIL import Image
 from pydantic import ValidationError
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets import PictureFolderDataset
-from kanji_diffusion.diffusion.export import TextToKanji, save_released
-from kanji_diffusion.diffusion.lineage import read_picture
-from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
 from kanji_diffusion.diffusion.schedule import SAMPLERS
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation.candidates import candidate_seeds
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.pipelines.generate import nodes, variant
 from kanji_diffusion.pipelines.generate.nodes import (
@@ -35,6 +31,10 @@ from kanji_diffusion.pipelines.generate.nodes import (
     Seed,
     Styles,
 )
+from kanji_diffusion.sampling.candidates import candidate_seeds
+from kanji_diffusion.sampling.export import TextToKanji, save_released
+from kanji_diffusion.sampling.lineage import read_picture
+from kanji_diffusion.sampling.sampler import SamplingSettings, draw
 from kanji_diffusion.scoring.clip import ClipSettings, build_scorer
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, reading_margins, recogniser
 

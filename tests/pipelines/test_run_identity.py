@@ -8,7 +8,8 @@ import pytest
 import torch
 from tests.training.conftest import Points, Recorder, run_name
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
@@ -16,7 +17,6 @@ from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoderSetti
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.pipelines.train_unet import nodes
-from kanji_diffusion.training.checkpoint import tensors_fingerprint
 from kanji_diffusion.training.loop import TrainingSettings
 
 UNET = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)

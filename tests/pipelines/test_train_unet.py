@@ -6,15 +6,15 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.render import encode_images
+from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.pipelines.train_unet import create_pipeline, nodes
-from kanji_diffusion.training.checkpoint import tensors_fingerprint
-from kanji_diffusion.training.randomness import SampleRandom
 
 TEXT = TextEncoderSettings(max_length=16)
 

@@ -12,17 +12,17 @@ from kedro.runner import SequentialRunner
 from PIL import Image
 from tests.scoring.conftest import CHARACTERS, glyphs  # noqa: F401 - a fixture
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.datasets import ImageSheetDataset, ModelFolderDataset, ReportDataset
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.gate import GateSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
-from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.pipelines.train_vae import create_pipeline, nodes
 from kanji_diffusion.scoring.clip import ClipSettings, build_scorer
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, recogniser
-from kanji_diffusion.training.checkpoint import tensors_fingerprint
 from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.tracker import NullTracker
 

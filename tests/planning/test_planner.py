@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.invented import list_meanings
-from kanji_diffusion.planning.metric import component_rates, plan_rates, planner_report, school_kanji
+from kanji_diffusion.evaluation.planner import component_rates, plan_rates, planner_report, school_kanji
 from kanji_diffusion.planning.planner import Plan, Planner
 
 

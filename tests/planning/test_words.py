@@ -3,7 +3,7 @@ import gzip
 import pandas as pd
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.planning.words import WordIndex, concise, kanji_of, read_edict
 
 HEADER = "　？？？ /EDICT, EDICT_SUB(P)/Created: 2021-02-03/\n"

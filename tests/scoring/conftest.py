@@ -6,6 +6,7 @@ import torch
 
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
 from kanji_diffusion.training.loop import TrainingSettings, train
@@ -52,7 +53,7 @@ def scorer(glyphs, caption_table) -> clip.ClipScorer:
     seen = glyphs[glyphs["split"] == "train"]
     texts = caption_table["text"].tolist()
     store = clip.PairStore(
-        render.decode_images(seen),
+        decode_images(seen),
         captions.caption_rows(seen, caption_table),
         texts,
         clip.pooled_texts(scorer, texts),

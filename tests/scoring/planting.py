@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from kanji_diffusion.glyphs.render import decode_images, encode_images
+from kanji_diffusion.imaging.pictures import decode_images, encode_images
 
 KINDS = ("wrong character", "box", "blank", "heavy noise")
 

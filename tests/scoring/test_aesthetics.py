@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.render import decode_images
-from kanji_diffusion.scoring import aesthetics, degradations
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.imaging import degradations
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.scoring import aesthetics
 
 
 def test_spoilt_glyphs_of_unseen_faces_score_lower(scorer, glyphs, tmp_path):

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.captions import caption_rows
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
-from kanji_diffusion.training.randomness import SampleRandom
 
 
 def long_captions(glyphs, caption_table):

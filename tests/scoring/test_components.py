@@ -7,13 +7,15 @@ import torch
 from tests import component_pairs
 from tests.component_pairs import LEFT, RIGHT, SETTINGS, WHOLES, pair
 
-from kanji_diffusion.diffusion.vae import to_model_range
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.evaluation.components import component_report
-from kanji_diffusion.glyphs import render
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
-from kanji_diffusion.scoring import components, halves
+from kanji_diffusion.imaging import halves
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.resize import to_model_range
+from kanji_diffusion.scoring import components
 from kanji_diffusion.scoring.components import (
     ComponentRecogniser,
     ComponentSettings,
@@ -27,7 +29,6 @@ from kanji_diffusion.scoring.components import (
     train_component_recogniser,
 )
 from kanji_diffusion.training.loop import TrainingSettings
-from kanji_diffusion.training.randomness import SampleRandom
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def glyphs(raw_data, built) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def images(glyphs) -> np.ndarray:
-    return render.decode_images(glyphs)
+    return decode_images(glyphs)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.consensus import consensus, direction_features
 
 

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.imaging.ink import ink_measures
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.filtering import REASONS, FilterSettings, StyleFilter, filter_report, judge_glyphs
-from kanji_diffusion.scoring.ink import ink_measures
 
 
 @pytest.fixture

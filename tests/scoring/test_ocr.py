@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import ocr
 
 

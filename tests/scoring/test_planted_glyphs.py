@@ -7,7 +7,7 @@ from PIL import Image
 from tests.conftest import PROJECT_ROOT
 from tests.scoring.planting import KINDS, found_and_lost, plant
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 from kanji_diffusion.pipelines.filter_glyphs import nodes

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from kanji_diffusion.diffusion.vae import to_model_range
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.core.randomness import SampleRandom
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.resize import to_model_range
+from kanji_diffusion.imaging.warp import bend
 from kanji_diffusion.scoring.recogniser import (
     GlyphStore,
     RecogniserLoss,
     RecogniserSettings,
-    bend,
     calibrate,
     calibration,
     calibration_error,
@@ -19,7 +20,6 @@ from kanji_diffusion.scoring.recogniser import (
     recogniser,
 )
 from kanji_diffusion.training.loop import TrainingSettings, train
-from kanji_diffusion.training.randomness import SampleRandom
 
 SETTINGS = RecogniserSettings(channels=(16, 32, 48))
 

@@ -9,14 +9,9 @@ import shutil
 import pytest
 import torch
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.training.checkpoint import (
-    Checkpoint,
-    file_sha256,
-    load_checkpoint,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.files import file_sha256
+from kanji_diffusion.training.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
 
 
 def state(step):

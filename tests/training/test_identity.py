@@ -21,12 +21,13 @@ from torch import nn
 from transformers import BertConfig, BertModel, PreTrainedModel
 
 import kanji_diffusion
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core import hardware
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, recogniser
-from kanji_diffusion.training import hardware, identity, launch, loop
-from kanji_diffusion.training.checkpoint import tensors_fingerprint
+from kanji_diffusion.training import identity, launch, loop
 from kanji_diffusion.training.identity import module_identity
 from kanji_diffusion.training.loop import TrainingSettings
 

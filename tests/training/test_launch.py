@@ -10,12 +10,12 @@ import torch.distributed as dist
 from PIL import Image
 from tests.training.conftest import Recorder, Slow, Spoiling, SquareLoss
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.diffusion.latents import LatentStore
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
-from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training import launch
 from kanji_diffusion.training.loop import TrainingSettings
 

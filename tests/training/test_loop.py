@@ -10,7 +10,7 @@ from PIL import Image
 from tests.training.conftest import Points, Recorder, SquareLoss
 from torch import nn
 
-from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.training.loop import Run, learning_rate, train
 from kanji_diffusion.training.tracker import NullTracker
 from kanji_diffusion.training.workers import Workers

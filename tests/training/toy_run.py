@@ -19,20 +19,21 @@ import pandas as pd
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.errors import TrainingInterrupted
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, new_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
-from kanji_diffusion.errors import TrainingInterrupted
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 from kanji_diffusion.pipelines.train_unet import nodes as unet_nodes
 from kanji_diffusion.pipelines.train_vae import nodes as vae_nodes
 from kanji_diffusion.training import checkpoint
-from kanji_diffusion.training.checkpoint import load_checkpoint, tensors_fingerprint
-from kanji_diffusion.training.hardware import set_threads
+from kanji_diffusion.training.checkpoint import load_checkpoint
 from kanji_diffusion.training.muon import Muon
 
 INTERRUPTED = 75

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from kedro.io.core import AbstractVersionedDataset, DatasetError, Version
 
-from kanji_diffusion.training.checkpoint import sync
+from kanji_diffusion.core.files import sync
 
 Data = TypeVar("Data")
 

@@ -14,7 +14,7 @@ from kedro_datasets._typing import TablePreview
 from pyarrow.dataset import dataset
 
 from kanji_diffusion.datasets.local import LocalDataset
-from kanji_diffusion.glyphs.pictures import IMAGE, PictureArray, PictureDtype
+from kanji_diffusion.imaging.pictures import IMAGE, PictureArray, PictureDtype
 
 _FEATURES = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 # Small enough to be read one by one, large enough to compress well.

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from pydantic import Field
 from torch import nn
 
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.core.settings import Settings
 
 _WIDEST = 8
 _LARGEST_WEIGHT = 1e4

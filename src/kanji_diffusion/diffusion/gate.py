@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from scipy import ndimage
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 
-_SMALLEST_HOLE = 3
 # Name of each bin of stroke counts, and the count that it lies above.
 _STROKE_BINS = {"1 to 4": 0, "5 to 8": 4, "9 to 12": 8, "13 to 16": 12, "17 and more": 16}
 
@@ -27,27 +25,6 @@ class GateSettings(Settings):
     style_tolerance: float | None = Field(
         0.05, ge=0, le=1, description="By how much one style alone may miss each of these; null judges no single style."
     )
-
-
-def stroke_overlap(pictures: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """Intersection over union of the ink of pictures and references uint8 `[N, H, W]`, float64 `[N]`."""
-    ink, reference = pictures < 128, references < 128
-    union = (ink | reference).sum(axis=(1, 2))
-    return np.where(union == 0, 1.0, (ink & reference).sum(axis=(1, 2)) / np.maximum(union, 1))
-
-
-def hole_counts(pictures: np.ndarray) -> np.ndarray:
-    """Number of enclosed areas of paper in pictures uint8 `[N, H, W]`, int64 `[N]`; 口 has one, 日 two.
-
-    Paper is connected along its sides (so that ink is along its corners as well). Areas of fewer than three pixels
-    are specks of antialiasing and do not count. The Euler number is the number of ink's parts less this; parts are
-    left out, since in a dry brush's texture they number flecks and not strokes.
-    """
-    counts = []
-    for ink in pictures < 128:
-        areas, _ = ndimage.label(np.pad(~ink, 1, constant_values=True))
-        counts.append(int((np.bincount(areas.ravel())[2:] >= _SMALLEST_HOLE).sum()))
-    return np.array(counts)
 
 
 def reconstruction_report(measured: pd.DataFrame) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 from pydantic import Field, RootModel
 
+from kanji_diffusion.core.randomness import ROOT_OF_TWO, SampleRandom
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.structure import STRUCTURE
-from kanji_diffusion.settings_model import Settings
 from kanji_diffusion.training.loop import Batch
-from kanji_diffusion.training.randomness import ROOT_OF_TWO, SampleRandom
 
 
 class CaptionDropoutSettings(Settings):

@@ -7,11 +7,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from pydantic import Field
 from torch import nn
 
+from kanji_diffusion.core.fingerprint import fingerprint
+from kanji_diffusion.core.randomness import SampleRandom
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, signal_to_noise, training_schedule
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.checkpoint import fingerprint
 from kanji_diffusion.training.loop import Batch, LossOutput
-from kanji_diffusion.training.randomness import SampleRandom
 
 TIMESTEP_BINS = 5
 _UNIFORM = 0.1

@@ -13,7 +13,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 from torchvision.models import vgg16
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.training.identity import module_identity
 
 _VGG_STAGES = (4, 9, 16, 23, 30)

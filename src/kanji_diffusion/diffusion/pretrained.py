@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 
 
 def load_pretrained(model_class: Any, source: str, part: str, remedy: str) -> Any:

@@ -20,9 +20,9 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.checkpoint import file_sha256
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.files import file_sha256
+from kanji_diffusion.core.settings import Settings
 
 BUNDLED, TRAINED = "bundled", "trained"
 NO_LIMIT = 10**6

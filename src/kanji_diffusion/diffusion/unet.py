@@ -10,10 +10,10 @@ from typing import Literal
 from diffusers import UNet2DConditionModel
 from pydantic import Field, model_validator
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.pretrained import load_pretrained
 from kanji_diffusion.diffusion.text import NO_LIMIT, TextEncoder, TextEncoderSettings, load_text_encoder
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
 
 _REMEDY = "set `unet.start` to null, to NAME:VERSION such as strokes_64.unet:VERSION, or to a folder with a UNet"
 # What the architecture is called in diffusers and in the parameters.

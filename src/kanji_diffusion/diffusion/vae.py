@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from diffusers import AutoencoderKL
 from pydantic import Field, model_validator
 from torch import nn
 
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.pretrained import load_pretrained, unusable
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.imaging.resize import to_model_range
 
 TRAINED = "trained"
 # Nats in a latent value, below which a channel counts as empty.
@@ -99,11 +99,6 @@ def _identity(channels: int) -> nn.Conv2d:
     return layer
 
 
-def to_model_range(images: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """uint8 pictures `[B, H, W]` (0 ink, 255 paper) as float32 `[B, 1, H, W]` in [-1, 1]."""
-    return torch.as_tensor(images)[:, None].float() / 127.5 - 1
-
-
 def vae_input(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     """Ink pictures `[B, 1, H, W]` with as many equal channels as `vae` takes."""
     return pixels.expand(-1, vae.config.in_channels, -1, -1)
@@ -112,17 +107,6 @@ def vae_input(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
 def factor(vae: AutoencoderKL) -> int:
     """How many pixels one latent position covers in each direction."""
     return 2 ** (len(vae.config.block_out_channels) - 1)
-
-
-def resize(images: np.ndarray, side: int, batch_size: int = 1024) -> np.ndarray:
-    """Pictures uint8 `[N, H, W]` brought to `[N, side, side]` by area averaging."""
-    if images.shape[-1] == side:
-        return images
-    resized = np.empty((len(images), side, side), np.uint8)
-    for first in range(0, len(images), batch_size):
-        pixels = torch.as_tensor(images[first : first + batch_size])[:, None].float()
-        resized[first : first + batch_size] = F.interpolate(pixels, (side, side), mode="area").round().byte()[:, 0]
-    return resized
 
 
 @torch.no_grad()

@@ -13,15 +13,15 @@ from diffusers import AutoencoderKL
 from pydantic import Field, model_validator
 from torch import nn
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.fingerprint import fingerprint
+from kanji_diffusion.core.randomness import SampleRandom
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion import adversarial
 from kanji_diffusion.diffusion.adversarial import AdversarialSettings, AdversarialVAE
 from kanji_diffusion.diffusion.perceptual import LPIPS, SMALLEST_PICTURE, ClipDistance, FeatureDistance
 from kanji_diffusion.diffusion.vae import factor, vae_input
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.checkpoint import fingerprint
 from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings
-from kanji_diffusion.training.randomness import SampleRandom
 
 # Where weights lie is no setting: what they are counts by themselves.
 _PLACES = {"lpips": {"trunk", "heads"}}

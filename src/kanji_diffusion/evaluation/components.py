@@ -13,7 +13,7 @@ import torch
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
-from kanji_diffusion.scoring import degradations, halves
+from kanji_diffusion.imaging import degradations, halves
 from kanji_diffusion.scoring.components import ComponentRecogniser, calibrates, components_found, join_groups
 
 _BLURRED, _CLOSED = 0.0, 0.9

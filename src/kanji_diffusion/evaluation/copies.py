@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kanji_diffusion.evaluation.shapes import shape_vectors
+from kanji_diffusion.imaging.shapes import shape_vectors
 
 _MOST_PROBES = 1000
 _QUERIES_AT_ONCE = 256

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kanji_diffusion.spread import evenly
+from kanji_diffusion.core.spread import evenly
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -18,14 +18,14 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import interval
-from kanji_diffusion.evaluation.shapes import nearest, shape_vectors
 from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, expand_prompt
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
+from kanji_diffusion.imaging import degradations
+from kanji_diffusion.imaging.shapes import nearest, shape_vectors
 from kanji_diffusion.planning.planner import Plan, Planner
-from kanji_diffusion.scoring import degradations
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.components import ComponentRecogniser, calibrates, components_found

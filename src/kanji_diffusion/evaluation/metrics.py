@@ -10,16 +10,16 @@ import pandas as pd
 from pydantic import Field
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.evaluation import distance
 from kanji_diffusion.evaluation.copies import CopyCheck, faces_used
 from kanji_diffusion.evaluation.strokes import compare_strokes, stroke_measures
 from kanji_diffusion.evaluation.style import StyleJudge, style_features
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.ocr import has_ocr_engine, read_texts
 from kanji_diffusion.scoring.recogniser import read
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.spread import evenly
 
 _BOOTSTRAPS = 1000
 

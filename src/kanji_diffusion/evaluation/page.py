@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.evaluation import zero_shot
 from kanji_diffusion.evaluation.invented import as_it_should_be
-from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet, stroke_plot
-from kanji_diffusion.spread import evenly
+from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, stroke_plot
+from kanji_diffusion.imaging.grid import sheet
 
 _COLUMNS = 10
 _PAIRS, _MISREAD, _INVENTIONS, _ZERO_SHOT = 24, 48, 120, 80

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from kanji_diffusion.diffusion.gate import hole_counts
+from kanji_diffusion.imaging.ink import hole_counts
 
 _SMALLEST_PIECE = 3
 _TOUCHING = np.ones((3, 3))

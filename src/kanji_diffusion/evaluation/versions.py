@@ -11,16 +11,16 @@ import pandas as pd
 from PIL import Image
 from transformers import ResNetForImageClassification
 
-from kanji_diffusion.diffusion.export import TextToKanji
-from kanji_diffusion.diffusion.sampler import SamplingSettings
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.evaluation.distance import Estimate
 from kanji_diffusion.evaluation.metrics import interval
-from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import CaptionSettings
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.spread import evenly
 
 FEWEST_CHARACTERS = 10
 """With fewer, a bootstrap over the characters is no interval."""

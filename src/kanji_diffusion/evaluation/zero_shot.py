@@ -10,15 +10,15 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field
 
-from kanji_diffusion.diffusion.vae import resize
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.evaluation.components import found_figures
 from kanji_diffusion.evaluation.metrics import interval, score_ocr
-from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, expand_prompt
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.structure import ZERO_SHOT
+from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.scoring.components import ComponentRecogniser, components_found
-from kanji_diffusion.settings_model import Settings
 
 PARTS, MEANING, REAL = "parts", "meaning", "real"
 """Drawn from the parts, drawn from the meaning alone, and real glyphs."""

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.styles import STYLE_WORDS
-from kanji_diffusion.settings_model import Settings
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.kanjivg import LAYOUTS, WHOLE, Composition
 
 _JOINED_BY = {"⿰": "beside", "⿱": "over"}

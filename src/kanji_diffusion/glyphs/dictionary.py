@@ -14,8 +14,8 @@ from xml.parsers import expat
 import pandas as pd
 from pydantic import Field
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 
 _MAX_XML_BYTES = 256 * 2**20
 _MAX_WORDS = 4

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageFont
 
 from kanji_diffusion.glyphs.augment import MARGIN, augment_views
+from kanji_diffusion.imaging.pgm import pgm_files, pgm_header
 
 _SMALLEST_DRAWING = 64  # at fewer pixels hinting drops whole strokes of thin faces: 王 turns into 土
 
@@ -34,27 +35,6 @@ class Placement:
 def open_font(path: str, face_index: int, em: float) -> ImageFont.FreeTypeFont:
     """Open a face for drawing with `em` pixels per em and without any glyph substitution."""
     return ImageFont.truetype(path, em, index=face_index, layout_engine=ImageFont.Layout.BASIC)
-
-
-def pgm_header(size: int) -> bytes:
-    """The header of a binary PGM file of `size` x `size` pixels; the pixels follow as they are."""
-    return b"P5\n%d %d\n255\n" % (size, size)
-
-
-def pgm_files(pixels: np.ndarray) -> np.ndarray:
-    """Put the header of a binary PGM file before each picture.
-
-    Args:
-        pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
-
-    Returns:
-        uint8 [N, bytes of a file].
-    """
-    header = pgm_header(pixels.shape[-1])
-    files = np.empty((len(pixels), len(header) + pixels.shape[-1] ** 2), dtype=np.uint8)
-    files[:, : len(header)] = np.frombuffer(header, dtype=np.uint8)
-    files[:, len(header) :] = pixels.reshape(len(pixels), -1)
-    return files
 
 
 def ink_of(font: ImageFont.FreeTypeFont, character: str) -> tuple[Image.Image, tuple[int, int, int, int]]:

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.face import audit_face, inspect_file
 from kanji_diffusion.glyphs.likeness import FEATURES, find_unlike
 from kanji_diffusion.glyphs.styles import style_of_family
 from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
-from kanji_diffusion.settings_model import Settings
 
 _LOGGER = logging.getLogger(__name__)
 _SUFFIXES = {".ttf", ".otf", ".ttc"}

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from fontTools.pens.boundsPen import ControlBoundsPen
 from fontTools.svgLib.path import parse_path
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 
 LAYOUTS = {
     "⿰": ("left", "right"),

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from kanji_diffusion.glyphs.draw import draw_block, pgm_header
+from kanji_diffusion.glyphs.draw import draw_block
 from kanji_diffusion.glyphs.fonts import FontSettings, usable_faces
-from kanji_diffusion.glyphs.pictures import PictureArray
 from kanji_diffusion.glyphs.render import AugmentSettings
 from kanji_diffusion.glyphs.worker import run_tasks
+from kanji_diffusion.imaging.pgm import pgm_header
+from kanji_diffusion.imaging.pictures import PictureArray
 
 _SIZE = 64
 _FILL = 0.88

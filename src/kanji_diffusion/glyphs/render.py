@@ -13,13 +13,14 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field, model_validator
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.augment import MARGIN
-from kanji_diffusion.glyphs.draw import draw_block, pgm_header
+from kanji_diffusion.glyphs.draw import draw_block
 from kanji_diffusion.glyphs.fonts import usable_faces
-from kanji_diffusion.glyphs.pictures import PictureArray, PictureDtype
 from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.imaging.pgm import pgm_header
+from kanji_diffusion.imaging.pictures import PictureArray, decode_images
 
 _COLUMNS = [
     "glyph_id",
@@ -144,35 +145,6 @@ def no_glyphs() -> pd.DataFrame:
     kinds |= dict.fromkeys(("stroke_count", "grade", "frequency"), "Int64")
     table = pd.DataFrame(columns=_COLUMNS).astype(kinds)
     return table.assign(image=PictureArray.from_files([], 0))
-
-
-def decode_images(glyphs: pd.DataFrame) -> np.ndarray:
-    """Read the pixels of a glyph table.
-
-    Args:
-        glyphs: Rows with image, all of one size: as `render_glyphs` made them, or as pandas reads a saved table.
-
-    Returns:
-        uint8 [N, H, W], 0 = ink, 255 = paper.
-
-    Raises:
-        KanjiDiffusionError: The pictures differ in size or are not those that `render_glyphs` made.
-    """
-    pictures = glyphs["image"].astype(PictureDtype()).array
-    assert isinstance(pictures, PictureArray)
-    return pictures.pixels()
-
-
-def encode_images(pixels: np.ndarray) -> PictureArray:
-    """Make the column `image` of a table.
-
-    Args:
-        pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
-
-    Returns:
-        N binary PGM files, which `decode_images` reads.
-    """
-    return PictureArray.from_pixels(pixels)
 
 
 def glyph_sheet(glyphs: pd.DataFrame, columns: int = 20, view: int = 0) -> Image.Image:

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 import pandas as pd
 from pydantic import Field
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.compositions import Compositions, placed_components, seen_slots
 from kanji_diffusion.glyphs.fonts import usable_faces
-from kanji_diffusion.settings_model import Settings
 
 STRUCTURE, ZERO_SHOT = "structure", "zero_shot"
 _JOUYOU_GRADES = (1, 2, 3, 4, 5, 6, 8)

@@ -14,15 +14,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.compositions import Compositions, is_ids, is_parts
 from kanji_diffusion.glyphs.kanjivg import LAYOUTS, Composition
-from kanji_diffusion.planning.components import (
-    MEANINGS,
-    ComponentMeanings,
-    SemanticComponents,
-    component_meanings,
-)
+from kanji_diffusion.planning.components import MEANINGS, ComponentMeanings, SemanticComponents, component_meanings
 from kanji_diffusion.planning.layouts import MOST_STROKES, SeenLayouts
 from kanji_diffusion.planning.meanings import Meanings
 from kanji_diffusion.planning.words import Word, WordIndex, concise, kanji_of

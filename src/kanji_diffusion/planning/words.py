@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
 
 _MAX_BYTES = 64 * 2**20
 _MOST_WORDS_OF_A_GLOSS = 4

@@ -21,11 +21,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from pydantic import Field
 from torch import nn
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.scoring import degradations
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.imaging import degradations
+from kanji_diffusion.imaging.ink import ink_measures
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.scoring.ink import ink_measures
-from kanji_diffusion.settings_model import Settings
 
 TRAINED = "trained"
 _LITTLE, _HALF, _MUCH = 0.2, 0.5, 0.9

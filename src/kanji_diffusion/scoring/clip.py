@@ -21,15 +21,16 @@ from open_clip.transform import PreprocessCfg
 from pydantic import Field, model_validator
 from torch import nn
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.files import file_sha256
+from kanji_diffusion.core.hardware import choose_device
+from kanji_diffusion.core.randomness import SampleRandom
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_folder
-from kanji_diffusion.diffusion.vae import to_model_range
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.scoring.recogniser import RecogniserSettings, bend
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.checkpoint import file_sha256
-from kanji_diffusion.training.hardware import choose_device
+from kanji_diffusion.imaging.resize import to_model_range
+from kanji_diffusion.imaging.warp import bend
+from kanji_diffusion.scoring.recogniser import RecogniserSettings
 from kanji_diffusion.training.loop import Batch, LossOutput
-from kanji_diffusion.training.randomness import SampleRandom
 
 TRAINED = "trained"
 

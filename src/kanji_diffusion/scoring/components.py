@@ -23,14 +23,14 @@ from torch import nn
 from transformers import ResNetConfig
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer, ResNetEncoder, ResNetPreTrainedModel
 
-from kanji_diffusion.diffusion.vae import to_model_range
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import LAYOUTS, WHOLE, Composition
-from kanji_diffusion.scoring import halves
-from kanji_diffusion.scoring.recogniser import BendSettings, bend, resample
+from kanji_diffusion.imaging import halves
+from kanji_diffusion.imaging.resize import resample, to_model_range
+from kanji_diffusion.imaging.warp import BendSettings, bend
 from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
-from kanji_diffusion.training.randomness import SampleRandom
 from kanji_diffusion.training.tracker import Tracker
 
 _DEEPEST = 2

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
 
 
 class Limit(Settings):

@@ -23,7 +23,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.files import file_sha256, sync
 
 logger = logging.getLogger(__name__)
 
@@ -46,36 +47,6 @@ class Checkpoint:
     step: int
     tensors: dict[str, dict[str, torch.Tensor]]
     counters: dict[str, int] = field(default_factory=dict)
-
-
-def fingerprint(parts: Mapping[str, Any]) -> str:
-    """Sixteen hexadecimal digits that change whenever any of `parts` (JSON values) changes."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def tensors_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
-    """Sixteen hexadecimal digits that change whenever a name, shape, dtype or bit of `state` changes."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kanji_diffusion.training.checkpoint import fingerprint, tensors_fingerprint
+from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
 
 CODE_VERSION = 1
 """Raised by one with every change of the code that changes what a training run ends with (see CONTRIBUTING.md)."""

@@ -27,12 +27,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kanji_diffusion.cluster import ClusterSettings, connect
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.cluster import ClusterSettings, connect
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.hardware import available_cores, set_threads
+from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training import loop
-from kanji_diffusion.training.hardware import available_cores, set_threads
-from kanji_diffusion.training.progress import Progress
 from kanji_diffusion.training.tracker import NullTracker, Tracker
 from kanji_diffusion.training.workers import Workers
 

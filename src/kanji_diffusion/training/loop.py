@@ -27,14 +27,15 @@ from pydantic import Field
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.core.fingerprint import fingerprint
+from kanji_diffusion.core.hardware import autocast, autocast_dtype, choose_device, tell_once
+from kanji_diffusion.core.randomness import SampleRandom, sample_order
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.ema import ExponentialMovingAverage
-from kanji_diffusion.training.hardware import autocast, autocast_dtype, choose_device, tell_once
 from kanji_diffusion.training.identity import CODE_VERSION, library_versions, module_identity
 from kanji_diffusion.training.muon import Muon, is_matrix
-from kanji_diffusion.training.randomness import SampleRandom, sample_order
 from kanji_diffusion.training.tracker import NullTracker, Tracker
 from kanji_diffusion.training.workers import Workers
 
@@ -246,7 +247,7 @@ def run_folder(
         "libraries": library_versions(),
         "code": CODE_VERSION,
     }
-    return checkpoints / name / ckpt.fingerprint(parts)
+    return checkpoints / name / fingerprint(parts)
 
 
 def resolved(settings: TrainingSettings) -> TrainingSettings:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.training.progress import Progress
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.progress import Progress
 
 
 class Workers:

@@ -16,22 +16,15 @@ from PIL import Image
 from pydantic import Field
 from transformers import ResNetForImageClassification
 
-from kanji_diffusion.cluster import ClusterSettings, mapper
-from kanji_diffusion.diffusion.export import TextToKanji
-from kanji_diffusion.diffusion.sampler import SamplingSettings, draw
-from kanji_diffusion.diffusion.vae import resize
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.core.cluster import ClusterSettings, mapper
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.progress import Progress
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.evaluation import invented, page, zero_shot
 from kanji_diffusion.evaluation.components import composition_report
-from kanji_diffusion.evaluation.metrics import (
-    Judges,
-    JudgeSettings,
-    group_figures,
-    interval,
-    score_ocr,
-    score_readings,
-)
-from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, sheet
+from kanji_diffusion.evaluation.metrics import Judges, JudgeSettings, group_figures, interval, score_ocr, score_readings
+from kanji_diffusion.evaluation.planner import planner_report
+from kanji_diffusion.evaluation.report import reading_plot, sampling_plot
 from kanji_diffusion.evaluation.strokes import stroke_measures
 from kanji_diffusion.evaluation.versions import ModelVersion
 from kanji_diffusion.evaluation.zero_shot import ZeroShotSettings
@@ -39,15 +32,16 @@ from kanji_diffusion.glyphs import fonts, render
 from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, drawing_captions
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
-from kanji_diffusion.glyphs.render import decode_images, encode_images
 from kanji_diffusion.glyphs.structure import ZERO_SHOT
-from kanji_diffusion.planning.metric import planner_report
+from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.pictures import decode_images, encode_images
+from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.planning.planner import Plan
+from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.sampler import SamplingSettings, draw
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.components import ComponentRecogniser, components_found
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -12,17 +12,20 @@ import torch
 from PIL import Image
 from transformers import ResNetForImageClassification
 
-from kanji_diffusion.cluster import ClusterSettings, mapper
+from kanji_diffusion.core.cluster import ClusterSettings, mapper
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.evaluation.components import component_report
-from kanji_diffusion.evaluation.report import figure_image, labelled_sheet, score_histograms
+from kanji_diffusion.evaluation.report import figure_image, score_histograms
 from kanji_diffusion.glyphs import fonts, render
 from kanji_diffusion.glyphs.captions import caption_rows, meaning_captions
 from kanji_diffusion.glyphs.compositions import Compositions
-from kanji_diffusion.glyphs.render import decode_images
 from kanji_diffusion.glyphs.structure import ZERO_SHOT
-from kanji_diffusion.scoring import aesthetics, clip, components, consensus, filtering, ink, recogniser
-from kanji_diffusion.spread import evenly
+from kanji_diffusion.imaging import ink
+from kanji_diffusion.imaging.grid import labelled_sheet
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.resize import resample
+from kanji_diffusion.scoring import aesthetics, clip, components, consensus, filtering, recogniser
 from kanji_diffusion.training.loop import TrainingSettings, train
 from kanji_diffusion.training.tracker import Tracker
 
@@ -48,9 +51,7 @@ def train_recogniser(
     train(
         model,
         recogniser.RecogniserLoss(settings),
-        recogniser.GlyphStore(
-            recogniser.resample(decode_images(seen), recogniser.SIDE), labels.to_numpy(copy=True), settings
-        ),
+        recogniser.GlyphStore(resample(decode_images(seen), recogniser.SIDE), labels.to_numpy(copy=True), settings),
         training,
         name="recogniser",
         checkpoints=checkpoints,
@@ -153,7 +154,7 @@ def train_clip(
     seen = glyphs[glyphs["split"] == "train"]
     captions = meaning_captions(captions)
     texts = captions["text"].tolist()
-    images = recogniser.resample(decode_images(seen), settings.image_size)
+    images = resample(decode_images(seen), settings.image_size)
     store = clip.PairStore(images, caption_rows(seen, captions), texts, clip.pooled_texts(scorer, texts), bending)
     train(
         clip.towers(scorer.model),

@@ -18,19 +18,19 @@ from pydantic import Field, RootModel, field_validator, model_validator
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion import registry
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.progress import Progress
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.datasets import ModelFolderDataset
-from kanji_diffusion.diffusion.export import TextToKanji, model_fingerprint
-from kanji_diffusion.diffusion.lineage import Lineage, describe_environment, read_picture
-from kanji_diffusion.diffusion.sampler import DrawingSettings, SamplingSettings, draw, place
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation.candidates import candidate_seeds, choose, intended_characters, score_pictures
-from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
 from kanji_diffusion.glyphs.compositions import is_ids, is_parts
+from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.planning.planner import Plan, Planner, split_parts
+from kanji_diffusion.sampling.candidates import candidate_seeds, choose, intended_characters, score_pictures
+from kanji_diffusion.sampling.export import TextToKanji, model_fingerprint
+from kanji_diffusion.sampling.lineage import Lineage, describe_environment, read_picture
+from kanji_diffusion.sampling.sampler import DrawingSettings, SamplingSettings, draw, place
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from kanji_diffusion.cluster import ClusterSettings, mapper
+from kanji_diffusion.core.cluster import ClusterSettings, mapper
+from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, load_text_encoder, most_tokens
 from kanji_diffusion.glyphs import captions, compositions, dictionary, fonts, kanjivg, rejects, render, split, structure
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.planning.words import read_edict
-from kanji_diffusion.training.progress import Progress
 
 
 def read_dictionary(kanjidic2: Path) -> pd.DataFrame:

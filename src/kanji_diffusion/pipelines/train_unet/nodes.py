@@ -15,12 +15,14 @@ from pydantic import Field
 from torch import nn
 from transformers import ResNetForImageClassification
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
+from kanji_diffusion.core.progress import Progress
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.export import TextToKanji, assemble
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
-from kanji_diffusion.diffusion.sampler import SamplingSettings, sample
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedule
 from kanji_diffusion.diffusion.text import (
     TRAINED,
@@ -32,19 +34,18 @@ from kanji_diffusion.diffusion.text import (
     new_text_encoder,
 )
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_text_encoder, earlier_unet, text_unet
-from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.metrics import quick_figures
-from kanji_diffusion.evaluation.report import sheet
 from kanji_diffusion.glyphs.captions import caption_rows, drawing_captions
 from kanji_diffusion.glyphs.compositions import SLOTS
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.planning.planner import Planner
+from kanji_diffusion.sampling.export import TextToKanji, assemble
+from kanji_diffusion.sampling.sampler import SamplingSettings, sample
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.checkpoint import tensors_fingerprint
 from kanji_diffusion.training.launch import train
 from kanji_diffusion.training.loop import TrainingSettings
-from kanji_diffusion.training.progress import Progress
 from kanji_diffusion.training.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def encode_latents(
             f"A stage's resolution is {stage.resolution} pixels: it must be a multiple of {vaes.factor(vae)}, which "
             f"one latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
         )
-    mean, std = vaes.encode(vae, vaes.resize(images, stage.resolution))
+    mean, std = vaes.encode(vae, resize(images, stage.resolution))
     rows = caption_rows(kept, every)
     shares = np.where(rows >= 0, every["share"].to_numpy(dtype=np.float32)[rows], 0)
     return {

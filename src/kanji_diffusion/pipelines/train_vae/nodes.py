@@ -12,18 +12,19 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from transformers import ResNetForImageClassification
 
-from kanji_diffusion.cluster import ClusterSettings
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
+from kanji_diffusion.core.hardware import choose_device
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.adversarial import AdversarialVAE
 from kanji_diffusion.diffusion.vae_loss import CropStore, FinishSettings, VAELoss, VAELossSettings, finishing, trainable
-from kanji_diffusion.evaluation.report import sheet
-from kanji_diffusion.glyphs.render import decode_images
+from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.ink import hole_counts, stroke_overlap
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
-from kanji_diffusion.spread import evenly
-from kanji_diffusion.training.checkpoint import tensors_fingerprint
-from kanji_diffusion.training.hardware import choose_device
 from kanji_diffusion.training.launch import train
 from kanji_diffusion.training.loop import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
@@ -95,10 +96,10 @@ def measure_reconstructions(
     originals = decode_images(held)
     decoded = vaes.decode(vae, torch.as_tensor(vaes.encode(vae, originals)[0]))
     intended = held["character"].tolist()
-    overlap = gates.stroke_overlap(decoded, originals)
+    overlap = stroke_overlap(decoded, originals)
     measured = held.assign(
         stroke_overlap=overlap,
-        holes_agree=gates.hole_counts(decoded) == gates.hole_counts(originals),
+        holes_agree=hole_counts(decoded) == hole_counts(originals),
         read=read(recogniser, decoded).correct(intended),
         original_read=read(recogniser, originals).correct(intended),
     )

@@ -5,8 +5,8 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field
 
-from kanji_diffusion.errors import KanjiDiffusionError, TrainingInterrupted
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.training.tracker import Tracker
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from kanji_diffusion.evaluation.candidates import candidate_seeds, choose, intended_characters
+from kanji_diffusion.sampling.candidates import candidate_seeds, choose, intended_characters
 
 
 def test_seeds_of_candidates_are_nested_distinct_and_start_with_the_seed():

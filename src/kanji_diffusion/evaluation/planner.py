@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.evaluation.metrics import interval
 from kanji_diffusion.planning.planner import Planner
-from kanji_diffusion.spread import evenly
 
 _SCHOOL_GRADES = (1, 2, 3, 4, 5, 6, 8)
 _PROPOSALS = (1, 5)

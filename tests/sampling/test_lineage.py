@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets import ImageSheetDataset
-from kanji_diffusion.diffusion.lineage import Lineage, _checksum, describe_environment, read_picture
-from kanji_diffusion.diffusion.sampler import DrawingSettings
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.sampling.lineage import Lineage, _checksum, describe_environment, read_picture
+from kanji_diffusion.sampling.sampler import DrawingSettings
 
 PIXELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

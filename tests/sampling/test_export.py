@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from kanji_diffusion.diffusion.export import TextToKanji, assemble, save_released
-from kanji_diffusion.diffusion.sampler import DrawingSettings, draw
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, new_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.sampling.export import TextToKanji, assemble, save_released
+from kanji_diffusion.sampling.sampler import DrawingSettings, draw
 
 
 def test_a_released_model_draws_what_it_drew_before_in_half_the_bytes(model, tmp_path):

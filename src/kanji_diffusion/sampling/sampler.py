@@ -14,11 +14,11 @@ from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from kanji_diffusion.core.hardware import autocast, autocast_dtype, choose_device
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.schedule import sampler
 from kanji_diffusion.diffusion.text import TextEncoder
 from kanji_diffusion.diffusion.vae import decode
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.hardware import autocast, autocast_dtype, choose_device
 
 # Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
 _CPU_BATCH, _ACCELERATOR_BATCH = 8, 64

@@ -15,10 +15,10 @@ from diffusers import (
 )
 from pydantic import ValidationError
 
-from kanji_diffusion.diffusion import sampler as sampling
-from kanji_diffusion.diffusion.sampler import DrawingSettings, SamplingSettings, draw, place
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.schedule import SAMPLERS, ScheduleSettings, sampler, training_schedule
-from kanji_diffusion.errors import KanjiDiffusionError
+from kanji_diffusion.sampling import sampler as sampling
+from kanji_diffusion.sampling.sampler import DrawingSettings, SamplingSettings, draw, place
 
 PROMPTS = ["water (brush kanji)", "fire (gothic kanji)", "mountain (mincho kanji)"]
 ZERO_SNR = training_schedule(ScheduleSettings(zero_terminal_snr=True))

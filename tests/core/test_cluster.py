@@ -8,18 +8,19 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kanji_diffusion.cluster import ClusterSettings, connect, mapper
-from kanji_diffusion.diffusion.export import assemble
-from kanji_diffusion.diffusion.sampler import SamplingSettings
+from kanji_diffusion.core.cluster import ClusterSettings, connect, mapper
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
-from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs import dictionary, fonts, render, split
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.pipelines.evaluate.nodes import _draw_in_blocks
 from kanji_diffusion.pipelines.filter_glyphs.nodes import score_glyphs
 from kanji_diffusion.pipelines.render_glyphs import nodes as rendering
+from kanji_diffusion.sampling.export import assemble
+from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring import aesthetics, clip, recogniser
 
 ONE, TWO = ClusterSettings(), ClusterSettings(workers=2)
@@ -62,7 +63,7 @@ def test_rendering_scoring_and_sampling_on_ray_give_what_they_give_here(ray_here
             )[0]
         )  # fmt: skip
         head = head or aesthetics.train_aesthetic_head(
-            scorer, render.decode_images(drawn[0]), aesthetics.AestheticSettings(pairs=10)
+            scorer, decode_images(drawn[0]), aesthetics.AestheticSettings(pairs=10)
         )
         scored.append(score_glyphs(drawn[0], captions, scorer, head, reader, cluster))
         prompts, seeds = ["fire", "water", "tree"], [0, 1, 2]

@@ -2,7 +2,7 @@
 
 import torch
 
-from kanji_diffusion.training.randomness import ROOT_OF_TWO, SampleRandom, sample_order
+from kanji_diffusion.core.randomness import ROOT_OF_TWO, SampleRandom, sample_order
 
 
 def test_numbers_do_not_depend_on_the_batch_they_are_drawn_in():

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
 from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
-from kanji_diffusion.errors import KanjiDiffusionError
 from kanji_diffusion.planning.planner import Planner
-from kanji_diffusion.training.checkpoint import fingerprint, tensors_fingerprint
 
 # Which text encoder a released model is loaded with.
 _TEXT = "text_encoder.json"

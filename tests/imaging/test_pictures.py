@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.pictures import PictureArray
-from kanji_diffusion.glyphs.render import decode_images, encode_images
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.imaging.pictures import PictureArray, decode_images, encode_images
 
 ROWS = 1200  # more than one chunk
 

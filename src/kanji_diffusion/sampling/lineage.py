@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from pydantic import Field, ValidationError
 
-from kanji_diffusion.diffusion.sampler import DrawingSettings
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.sampling.sampler import DrawingSettings
 
 _KEY, _CHECKSUM = "kanji-diffusion", "kanji-diffusion-sha256"
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
 from pandas.api.indexers import check_array_indexer
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.draw import pgm_files, pgm_header
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.imaging.pgm import pgm_files, pgm_header
 
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 """The arrow type of Hugging Face's `Image` feature, to the letter: anything else is not recognised as one."""
@@ -189,3 +189,32 @@ def _side_of(picture: dict[str, Any] | None) -> int:
 
 def _unlike_pictures() -> KanjiDiffusionError:
     return KanjiDiffusionError("The glyph pictures are not square PGM files of one size: render the glyphs anew.")
+
+
+def decode_images(glyphs: pd.DataFrame) -> np.ndarray:
+    """Read the pixels of a glyph table.
+
+    Args:
+        glyphs: Rows with image, all of one size: as `render_glyphs` made them, or as pandas reads a saved table.
+
+    Returns:
+        uint8 [N, H, W], 0 = ink, 255 = paper.
+
+    Raises:
+        KanjiDiffusionError: The pictures differ in size or are not those that `render_glyphs` made.
+    """
+    pictures = glyphs["image"].astype(PictureDtype()).array
+    assert isinstance(pictures, PictureArray)
+    return pictures.pixels()
+
+
+def encode_images(pixels: np.ndarray) -> PictureArray:
+    """Make the column `image` of a table.
+
+    Args:
+        pixels: uint8 [N, H, W] with H = W, 0 = ink, 255 = paper.
+
+    Returns:
+        N binary PGM files, which `decode_images` reads.
+    """
+    return PictureArray.from_pixels(pixels)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch.nn.attention import SDPBackend
 
-from kanji_diffusion.training import hardware
-from kanji_diffusion.training.hardware import autocast
+from kanji_diffusion.core import hardware
+from kanji_diffusion.core.hardware import autocast
 
 CPU = torch.device("cpu")
 

@@ -15,9 +15,9 @@ from typing import Any, Protocol, TypeVar
 import pandas as pd
 from pydantic import Field
 
-from kanji_diffusion.errors import KanjiDiffusionError
-from kanji_diffusion.settings_model import Settings
-from kanji_diffusion.training.hardware import available_cores
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.hardware import available_cores
+from kanji_diffusion.core.settings import Settings
 
 logger = logging.getLogger(__name__)
 

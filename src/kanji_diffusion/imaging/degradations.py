@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
-from kanji_diffusion.training.randomness import SampleRandom
+from kanji_diffusion.core.randomness import SampleRandom
 
 Degradation = Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
 """Ink `[B, 1, H, W]` in [0, 1] (1 = ink), amounts `[B, 1, 1, 1]` and random numbers → spoilt ink, not clamped."""

@@ -1,0 +1,1 @@
+"""What every package needs: settings, errors, fingerprints, files, hardware, progress, random numbers."""

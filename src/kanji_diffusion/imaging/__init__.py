@@ -1,0 +1,1 @@
+"""Pictures as arrays: stored, resized, warped, degraded, measured, laid out in a grid."""

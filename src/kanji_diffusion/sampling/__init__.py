@@ -1,0 +1,1 @@
+"""From a finished model to pictures: drawing, best-of-N, lineage, the exported folder."""
