@@ -53,7 +53,7 @@ What each setting brings, and how it was run, is told in the project's docs/reci
 
 ## Figures
 
-Of {samples} samples, kanji spread over all of them in each style, with the preset `{preset}`;
+Of {samples} samples, kanji spread over all of them in each style, with the preset `{preset}`, each drawn once;
 in brackets the 95 % interval.
 
 | figure | value | real glyphs |
@@ -122,9 +122,9 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, folder: Path,
     for name, meaning in FIGURES.items():
         group, figure = name.split(".")
         values = report[group]
-        low, value, high = (100 * values[f"{figure}{end}"] for end in ("_low", "", "_high"))
-        real = 100 * values[f"{figure}_real"]
-        rows.append(f"| {meaning} | {value:.1f} % ({low:.1f} to {high:.1f}) | {real:.1f} % |")
+        rows.append(_row(meaning, values, figure, values[f"{figure}_real"]))
+    if model.planner:
+        rows += _composed_rows(catalog.load("zero_shot_report"), catalog.load("invented_report"))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return CARD.format(
         side=model.pipeline.unet.config.sample_size * model.pipeline.vae_scale_factor,
@@ -145,6 +145,26 @@ def describe(catalog: Any, parameters: dict[str, Any], model: Any, folder: Path,
         figures="\n".join(rows),
         files="\n".join(f"| `{path.relative_to(folder)}` | `{file_sha256(path)}` |" for path in files),
     )
+
+
+def _row(meaning: str, values: dict[str, Any], figure: str, real: float | None = None) -> str:
+    low, value, high = (100 * values[f"{figure}{end}"] for end in ("_low", "", "_high"))
+    beside = "" if real is None else f"{100 * real:.1f} %"
+    return f"| {meaning} | {value:.1f} % ({low:.1f} to {high:.1f}) | {beside} |"
+
+
+def _composed_rows(zero_shot: dict[str, Any], invented: dict[str, Any]) -> list[str]:
+    """What a model with compositions draws of characters that it never saw."""
+    rows = []
+    if "ocr" in zero_shot["parts"]:
+        meaning = (
+            f"{zero_shot['characters']} characters that nothing was trained on, drawn from their parts: read by OCR"
+        )
+        rows.append(_row(meaning, zero_shot["parts"], "ocr", zero_shot["real"]["ocr"]))
+        for style, figures in zero_shot["by_style"].items():
+            rows.append(_row(f"… in {style}", figures["parts"], "ocr", figures["real"]["ocr"]))
+    meaning = f"{invented['invented']['samples']:.0f} meanings without a kanji: new, clean and as planned"
+    return [*rows, _row(meaning, invented["invented"], "all_three")]
 
 
 if __name__ == "__main__":
