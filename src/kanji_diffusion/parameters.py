@@ -12,11 +12,11 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.latents import StyleRepeats
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, check_sampler
 from kanji_diffusion.diffusion.vae import TRAINED, VAESettings
+from kanji_diffusion.evaluation.settings import EvaluationSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.fonts import FontSettings
 from kanji_diffusion.glyphs.render import RenderSettings
 from kanji_diffusion.glyphs.structure import STRUCTURE
-from kanji_diffusion.pipelines.evaluate.nodes import EvaluationSettings
 from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
 from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.filtering import FilterSettings

@@ -16,7 +16,8 @@ from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.diffusion.text import TRAINED, TextConditionedUNet
-from kanji_diffusion.evaluation.metrics import interval, score_readings
+from kanji_diffusion.evaluation.intervals import interval
+from kanji_diffusion.evaluation.reading import score_readings
 from kanji_diffusion.evaluation.versions import reading_gain
 from kanji_diffusion.sampling.sampler import draw
 from kanji_diffusion.training.checkpoint import load_checkpoint

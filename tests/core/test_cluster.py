@@ -16,10 +16,10 @@ from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.glyphs import dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.pipelines.evaluate.nodes import _draw_in_blocks
 from kanji_diffusion.pipelines.filter_glyphs.nodes import score_glyphs
 from kanji_diffusion.pipelines.render_glyphs import nodes as rendering
 from kanji_diffusion.sampling.export import assemble
+from kanji_diffusion.sampling.prompts import draw_prompts
 from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring import aesthetics, clip, recogniser
 
@@ -67,7 +67,7 @@ def test_rendering_scoring_and_sampling_on_ray_give_what_they_give_here(ray_here
         )
         scored.append(score_glyphs(drawn[0], captions, scorer, head, reader, cluster))
         prompts, seeds = ["fire", "water", "tree"], [0, 1, 2]
-        sampled.append(_draw_in_blocks(model, prompts, seeds, SamplingSettings(steps=2, batch_size=2), cluster))
+        sampled.append(draw_prompts(model, prompts, seeds, SamplingSettings(steps=2, batch_size=2), cluster))
     pd.testing.assert_frame_equal(*drawn)
     pd.testing.assert_frame_equal(*scored, rtol=1e-4, atol=1e-5)
     assert scored[0]["clip_score"].std() > 0

@@ -1,16 +1,20 @@
-"""Real glyphs in two training faces and one held-out face of each style, and small judges trained on them."""
+"""Real glyphs in two training faces and one held-out face of each style, and small models trained on them."""
 
 import pandas as pd
 import pytest
 import torch
+from tests.diffusion.conftest import model, text_encoder
 
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.evaluation.metrics import Judges, JudgeSettings
+from kanji_diffusion.evaluation.metrics import SampleMetrics
+from kanji_diffusion.evaluation.settings import MetricSettings
 from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import GlyphStore, RecogniserLoss, RecogniserSettings, recogniser
 from kanji_diffusion.training.loop import TrainingSettings, train
+
+__all__ = ["model", "text_encoder"]
 
 CHARACTERS = "口日木火水山花雨学車糸見"
 FACES = {
@@ -102,8 +106,8 @@ def clip_pictures(glyphs: pd.DataFrame):
 
 
 @pytest.fixture(scope="session")
-def judges(glyphs, caption_table, reader, scorer) -> Judges:
-    return Judges(glyphs, caption_table, reader, scorer, JudgeSettings())
+def sample_metrics(glyphs, caption_table, reader, scorer) -> SampleMetrics:
+    return SampleMetrics(glyphs, caption_table, reader, scorer, MetricSettings())
 
 
 @pytest.fixture(scope="session")

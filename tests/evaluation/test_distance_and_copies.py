@@ -76,8 +76,8 @@ def test_shapes_do_not_depend_on_place_and_size(glyphs):
     assert not shape_vectors(np.full((1, 64, 64), 255, np.uint8)).any()
 
 
-def test_styles_of_unseen_faces_are_read(judges):
-    assert judges.reference["style.agreement"] > 0.6
+def test_styles_of_unseen_faces_are_read(sample_metrics):
+    assert sample_metrics.reference["style.agreement"] > 0.6
 
 
 def test_without_unseen_faces_nothing_passes_for_a_copy(glyphs):

@@ -7,18 +7,17 @@ from tests import component_pairs
 from tests.component_pairs import pair
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation import invented
+from kanji_diffusion.evaluation import novelty
+from kanji_diffusion.evaluation.cleanliness import CleanThreshold
 from kanji_diffusion.evaluation.invented import (
-    CleanLine,
-    KnownCharacters,
     as_it_should_be,
     invention_figures,
     invention_requests,
-    judge_plans,
     list_meanings,
-    new_by_parts,
+    score_plans,
     summary,
 )
+from kanji_diffusion.evaluation.novelty import NoveltyDetector, new_by_parts
 from kanji_diffusion.glyphs import dictionary, fonts, render
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.compositions import Compositions, composition_table
@@ -48,7 +47,7 @@ def drawn(raw_data, faces, grades, font_settings):
 
 @pytest.fixture(scope="module")
 def unseen(drawn):
-    """Every fourth character is only ever seen as a picture to be judged."""
+    """Every fourth character is only ever seen as a picture to be scored."""
     table = drawn[1]
     return table.iloc[::4].reset_index(drop=True)
 
@@ -57,7 +56,7 @@ def unseen(drawn):
 def known(drawn):
     table, held = drawn
     examples = held.drop(index=held.index[::4])
-    return KnownCharacters(table, decode_images(table), decode_images(examples), examples["character"])
+    return NoveltyDetector(table, decode_images(table), decode_images(examples), examples["character"])
 
 
 def test_the_list_has_a_hundred_meanings_and_no_kanji_has_one(entries):
@@ -69,10 +68,10 @@ def test_the_list_has_a_hundred_meanings_and_no_kanji_has_one(entries):
 
 
 def test_characters_of_an_unseen_face_are_found_among_all(known, unseen):
-    judged = known.judge(decode_images(unseen))
-    names = [row[0] for row in judged["nearest"]]
+    scores = known.score(decode_images(unseen))
+    names = [row[0] for row in scores["nearest"]]
     assert np.mean([name == want for name, want in zip(names, unseen["character"], strict=True)]) > 0.9
-    assert judged["new"].mean() < 0.15
+    assert scores["new"].mean() < 0.15
 
 
 def test_a_smudge_does_not_make_a_character_new(known, unseen):
@@ -82,31 +81,31 @@ def test_a_smudge_does_not_make_a_character_new(known, unseen):
         for row, column in spots:
             spot = picture[row : row + 12, column : column + 12]
             np.minimum(spot, 120, out=spot)
-    judged = known.judge(smudged)
-    by_shape = (judged["similarity"] < known.calibration.existing).mean()
+    scores = known.score(smudged)
+    by_shape = (scores["similarity"] < known.calibration.existing).mean()
     assert by_shape > 0.6
-    assert judged["new"].mean() < 0.5 * by_shape
+    assert scores["new"].mean() < 0.5 * by_shape
 
 
 def test_without_an_ocr_engine_the_shape_alone_decides(drawn, unseen, monkeypatch):
-    monkeypatch.setattr(invented, "has_ocr_engine", lambda: False)
+    monkeypatch.setattr(novelty, "has_ocr_engine", lambda: False)
     table, images = drawn[0].iloc[::4], decode_images(unseen)
-    known = KnownCharacters(table, decode_images(table), images, unseen["character"])
-    judged = known.judge(images)
-    assert (judged["new"] == (judged["similarity"] < known.calibration.existing)).all()
-    assert (judged["ocr_text"] == "").all()
+    known = NoveltyDetector(table, decode_images(table), images, unseen["character"])
+    scores = known.score(images)
+    assert (scores["new"] == (scores["similarity"] < known.calibration.existing)).all()
+    assert (scores["ocr_text"] == "").all()
 
 
 def test_halves_of_two_characters_are_new(known, unseen):
     images = decode_images(unseen)
     others = np.roll(images, 7, axis=0)
     images[:, :, 32:] = others[:, :, 32:]
-    judged = known.judge(images)
+    scores = known.score(images)
     # The OCR engine takes some for a character, and a few are one.
-    assert judged["new"].mean() > 0.5
+    assert scores["new"].mean() > 0.5
 
 
-def test_the_judge_tells_how_good_it_is(known):
+def test_the_detector_tells_how_good_it_is(known):
     figures = known.calibration.figures
     assert figures["new_existing"] < 0.15
     assert figures["new_hybrids"] > 0.5
@@ -126,20 +125,22 @@ def held(drawn):
 
 def test_spoilt_characters_are_not_clean(head, scorer, held):
     images = decode_images(held)
-    line = CleanLine(head, scorer, images[::2], held["character"].iloc[::2].tolist())
-    assert line.figures["clean_real"] > 0.85
+    threshold = CleanThreshold(head, scorer, images[::2], held["character"].iloc[::2].tolist())
+    assert threshold.figures["clean_real"] > 0.85
     # What a head trained for seconds sees differs between machines, here from 0.4 to 0.55 of what is spoilt.
-    assert line.figures["clean_spoilt"] < 0.75 * line.figures["clean_real"]
+    assert threshold.figures["clean_spoilt"] < 0.75 * threshold.figures["clean_real"]
     others = images[1::2]
-    assert line.judge(others)["clean"].mean() > 0.85
+    assert threshold.score(others)["clean"].mean() > 0.85
     # Some kinds of damage are hardly seen by so small a head, which is why the report tells how many pass.
-    spoilt = [line.judge(degradations.spoil(others, kind, 0.9, 1))["clean"].mean() for kind in degradations.HELD_OUT]
+    spoilt = [
+        threshold.score(degradations.spoil(others, kind, 0.9, 1))["clean"].mean() for kind in degradations.HELD_OUT
+    ]
     assert np.mean(spoilt) < 0.75
 
 
 def test_without_enough_real_glyphs_nothing_is_called_clean(head, scorer, held):
-    line = CleanLine(head, scorer, decode_images(held)[:3], held["character"].iloc[:3].tolist())
-    assert line.figures == {} and line.judge(decode_images(held)[:2])["clean"].isna().all()
+    threshold = CleanThreshold(head, scorer, decode_images(held)[:3], held["character"].iloc[:3].tolist())
+    assert threshold.figures == {} and threshold.score(decode_images(held)[:2])["clean"].isna().all()
 
 
 @pytest.fixture(scope="module")
@@ -159,22 +160,22 @@ def pairs(raw_data, built):
 def test_what_shows_the_planned_parts_is_not_the_character_that_it_resembles(pairs, built, raw_data):
     recogniser, images, characters = pairs
     wanted = [built.of(character) for character in characters]
-    judged = judge_plans(recogniser, images, wanted).assign(new=0.0)
+    scores = score_plans(recogniser, images, wanted).assign(new=0.0)
     order = list(component_pairs.PAIRS)
     others = [order[(order.index(character) + 1) % len(order)] for character in characters]
-    resembling = judged.assign(taken_for=[[other] for other in others])
+    resembling = scores.assign(taken_for=[[other] for other in others])
     assert new_by_parts(resembling, recogniser, images, built).mean() > 0.8
-    same = judged.assign(taken_for=[[character] for character in characters])
+    same = scores.assign(taken_for=[[character] for character in characters])
     assert new_by_parts(same, recogniser, images, built).sum() == 0
-    unplanned = judge_plans(recogniser, images, [pair("木", "寺")] * len(images)).assign(new=0.0)
+    unplanned = score_plans(recogniser, images, [pair("木", "寺")] * len(images)).assign(new=0.0)
     assert new_by_parts(unplanned.assign(taken_for=resembling["taken_for"]), recogniser, images, built).mean() < 0.1
     # Nothing is known of how 龜 is built; of 鰻 it is, but of parts that the recogniser does not know.
     eel = composition_table({"鰻": Composition("鰻", "鰻", "⿰", pair("魚", "曼").parts)})
     table, names = component_pairs.tables(raw_data)
     wider = Compositions(pd.concat([table, eel], ignore_index=True), names)
-    assert new_by_parts(judged.assign(taken_for=[["龜"]] * len(images)), recogniser, images, wider).sum() == 0
-    sure = (judged["probability"] > 0.5) & (judged["as_planned"] == 1)
-    assert (new_by_parts(judged.assign(taken_for=[["鰻"]] * len(images)), recogniser, images, wider) == sure).all()
+    assert new_by_parts(scores.assign(taken_for=[["龜"]] * len(images)), recogniser, images, wider).sum() == 0
+    sure = (scores["probability"] > 0.5) & (scores["as_planned"] == 1)
+    assert (new_by_parts(scores.assign(taken_for=[["鰻"]] * len(images)), recogniser, images, wider) == sure).all()
     assert sure.mean() > 0.5
     assert new_by_parts(resembling, None, images, built).sum() == 0
 
@@ -182,12 +183,12 @@ def test_what_shows_the_planned_parts_is_not_the_character_that_it_resembles(pai
 def test_a_character_of_other_parts_is_not_as_planned(pairs, built):
     recogniser, images, characters = pairs
     wanted = [built.of(character) for character in characters]
-    assert judge_plans(recogniser, images, wanted)["as_planned"].mean() > 0.8
+    assert score_plans(recogniser, images, wanted)["as_planned"].mean() > 0.8
     others = [pair("木", "寺") for _ in wanted]
-    assert judge_plans(recogniser, images, others)["as_planned"].mean() < 0.1
+    assert score_plans(recogniser, images, others)["as_planned"].mean() < 0.1
     swapped = [pair(each.parts[1].base, each.parts[0].base) for each in wanted]
-    assert judge_plans(recogniser, images, swapped)["as_planned"].mean() < 0.1
-    unknown = judge_plans(recogniser, images[:2], [None, pair("龍", "龜")])
+    assert score_plans(recogniser, images, swapped)["as_planned"].mean() < 0.1
+    unknown = score_plans(recogniser, images[:2], [None, pair("龍", "龜")])
     assert unknown["as_planned"].isna().all()
 
 
@@ -220,12 +221,12 @@ def test_inventions_are_asked_for_as_planned():
 
 
 def test_figures_say_what_was_measured():
-    judged = pd.DataFrame({"subject": list("abcd"), "new": [1.0, 1, 0, 1], "clean": [1.0, 0, 1, 1]})
-    judged = judged.assign(as_planned=[1.0, 1, 1, np.nan], all_three=[1.0, 0, 0, np.nan])
-    figures = invention_figures(judged)
+    scores = pd.DataFrame({"subject": list("abcd"), "new": [1.0, 1, 0, 1], "clean": [1.0, 0, 1, 1]})
+    scores = scores.assign(as_planned=[1.0, 1, 1, np.nan], all_three=[1.0, 0, 0, np.nan])
+    figures = invention_figures(scores)
     assert figures["all_three"] == pytest.approx(1 / 3) and figures["parts_known"] == 3
     assert figures["all_three_low"] <= figures["all_three"] <= figures["all_three_high"]
-    assert as_it_should_be(judged) == [True, False, False, True]
+    assert as_it_should_be(scores) == [True, False, False, True]
     assert "75.0 % are no existing character" in summary(figures)
-    bare = invention_figures(judged.assign(as_planned=np.nan, all_three=np.nan))
+    bare = invention_figures(scores.assign(as_planned=np.nan, all_three=np.nan))
     assert "as_planned" not in bare and "all_three" not in bare and bare["new"] == 0.75

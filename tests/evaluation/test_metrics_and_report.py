@@ -1,12 +1,14 @@
-"""Intervals, figures by group, sheets and plots."""
+"""Intervals, figures by group, image grids and plots."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kanji_diffusion.evaluation import metrics
-from kanji_diffusion.evaluation.metrics import MEASURES, Judges, JudgeSettings, group_figures, interval, quick_figures
+from kanji_diffusion.evaluation import reading
+from kanji_diffusion.evaluation.intervals import interval
+from kanji_diffusion.evaluation.metrics import MEASURES, SampleMetrics, group_figures, quick_figures, summary
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot
+from kanji_diffusion.evaluation.settings import MetricSettings
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.ocr import read_texts
@@ -57,16 +59,16 @@ def test_groups_are_in_order_and_only_those_that_differ(scores):
     assert means["style", "brush", "reading.top1"] == means["grade", "none", "reading.top1"] == 0.5
 
 
-def test_quick_figures_are_those_of_the_judges(judges, reader, scorer, real_samples):
+def test_quick_figures_are_those_of_all_metrics(sample_metrics, reader, scorer, real_samples):
     rows, images = real_samples
     right, quick = quick_figures(rows, images, reader, scorer)
-    _, whole = judges.score(rows, images)
+    _, whole = sample_metrics.score(rows, images)
     assert quick["reading"]["top1"] == right.mean() == whole["reading"]["top1"]
     assert quick["clip"]["score"] == pytest.approx(whole["clip"]["score"], abs=1e-5)
     assert set(quick["by_style"]) == {"brush", "gothic", "handwritten"}
 
 
-def test_a_sheet_frames_what_was_read():
+def test_an_image_grid_frames_what_was_read():
     pictures = np.full((5, 8, 8), 255, np.uint8)
     page = sheet(pictures, columns=3, right=[True, False, True, True, True])
     assert page.size == (36, 24)
@@ -98,10 +100,10 @@ def _lines(axes, labelled):
     return {name: line[0].get_ydata().tolist() for name, line in zip(names, axes.containers, strict=True)}
 
 
-def test_real_glyphs_compared_with_themselves_are_told_by_name(judges, glyphs):
+def test_real_glyphs_compared_with_themselves_are_told_by_name(sample_metrics, glyphs):
     training = glyphs[(glyphs["split"] == "train") & (glyphs["view"] == 0)].reset_index(drop=True)
     rows = training[["character", "style"]].assign(prompt="a kanji")
-    scores, _ = judges.score(rows, decode_images(training))
+    scores, _ = sample_metrics.score(rows, decode_images(training))
     assert (scores[["holes_off", "pieces_off"]] == 0).all(axis=None)
     assert scores["copied"].mean() > 0.95
 
@@ -109,9 +111,9 @@ def test_real_glyphs_compared_with_themselves_are_told_by_name(judges, glyphs):
 def test_what_cannot_be_measured_is_left_out_and_explained(glyphs, caption_table, reader, scorer):
     """One style, and no face held out: an agreement of 100 % and a copy rate of 0 % would be false."""
     alone = glyphs[(glyphs["style"] == "gothic") & (glyphs["split"] == "train") & (glyphs["view"] == 0)]
-    judges = Judges(alone.reset_index(drop=True), caption_table, reader, scorer, JudgeSettings())
-    rows = alone[["character", "style"]].reset_index(drop=True).assign(prompt="a kanji", part="trained")
-    scores, figures = judges.score(rows, decode_images(alone))
+    alone_metrics = SampleMetrics(alone.reset_index(drop=True), caption_table, reader, scorer, MetricSettings())
+    rows = alone[["character", "style"]].reset_index(drop=True).assign(prompt="a kanji")
+    scores, figures = alone_metrics.score(rows, decode_images(alone))
     assert "style" not in figures
     assert "copies" not in figures
     assert set(figures["missing"]) >= {"style.agreement", "copies.rate", "copies.found_of_true_copies"}
@@ -124,9 +126,9 @@ def test_what_cannot_be_measured_is_left_out_and_explained(glyphs, caption_table
     assert ("1-4", "copies.rate") not in means
 
 
-def test_an_ocr_engine_reads_along_and_real_glyphs_beside_it(judges, glyphs, real_samples):
+def test_an_ocr_engine_reads_along_and_real_glyphs_beside_it(sample_metrics, glyphs, real_samples):
     rows, images = real_samples
-    scores, figures = judges.score(rows, images)
+    scores, figures = sample_metrics.score(rows, images)
     read = [text == wanted for text, wanted in zip(scores["ocr_text"], rows["character"], strict=True)]
     assert figures["reading"]["ocr"] == pytest.approx(np.mean(read))
     assert scores["ocr"].tolist() == read
@@ -134,13 +136,14 @@ def test_an_ocr_engine_reads_along_and_real_glyphs_beside_it(judges, glyphs, rea
     read = pd.Series(read_texts(decode_images(first)), index=first.index) == first["character"]
     assert figures["reading"]["ocr_real"] == pytest.approx(read.groupby(first["style"]).mean().mean())
     assert figures["reading"]["ocr_real"] > 0.8
-    blank, _ = judges.score(rows, np.full_like(images, 255))
+    assert f"reads {100 * figures['reading']['ocr']:.1f} % of the samples" in summary(figures)
+    blank, _ = sample_metrics.score(rows, np.full_like(images, 255))
     assert not blank["ocr"].any()
 
 
-def test_without_an_ocr_engine_its_figures_are_left_out(judges, real_samples, monkeypatch):
-    monkeypatch.setattr(metrics, "has_ocr_engine", lambda: False)
-    scores, figures = judges.score(*real_samples)
+def test_without_an_ocr_engine_its_figures_are_left_out(sample_metrics, real_samples, monkeypatch):
+    monkeypatch.setattr(reading, "has_ocr_engine", lambda: False)
+    scores, figures = sample_metrics.score(*real_samples)
     assert "kanji-diffusion[reader]" in figures["missing"]["reading.ocr"]
     assert "ocr" not in figures["reading"] and "top1" in figures["reading"]
     assert scores["ocr"].isna().all()

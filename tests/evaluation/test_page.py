@@ -12,10 +12,10 @@ from kanji_diffusion.imaging.pictures import decode_images
 
 
 @pytest.fixture(scope="module")
-def contents(judges, real_samples):
+def contents(sample_metrics, real_samples):
     rows, images = real_samples
-    rows = rows.assign(part="trained", stroke_count=3, grade=1, frequency=5)
-    scores, figures = judges.score(rows, images)
+    rows = rows.assign(stroke_count=3, grade=1, frequency=5)
+    scores, figures = sample_metrics.score(rows, images)
     row = {
         "subject": "<robot> & co",
         "style": "gothic",

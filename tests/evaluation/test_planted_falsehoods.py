@@ -8,8 +8,8 @@ from kanji_diffusion.imaging.pictures import decode_images
 
 
 @pytest.fixture(scope="module")
-def honest(judges, real_samples):
-    return judges.score(*real_samples)[1]
+def honest(sample_metrics, real_samples):
+    return sample_metrics.score(*real_samples)[1]
 
 
 def figure(report, name):
@@ -74,20 +74,20 @@ def test_real_glyphs_of_unseen_faces_read_as_good(honest):
         (wrong_captions, ["reading.top1", "clip.score", "strokes.holes_agree"], []),
     ],
 )
-def test_spoilt_and_exchanged_pictures_are_seen(judges, real_samples, plant, falls, rises):
-    assert_monotone([judges.score(*plant(*real_samples, strength))[1] for strength in range(4)], falls, rises)
+def test_spoilt_and_exchanged_pictures_are_seen(sample_metrics, real_samples, plant, falls, rises):
+    assert_monotone([sample_metrics.score(*plant(*real_samples, strength))[1] for strength in range(4)], falls, rises)
 
 
-def test_exchanged_pictures_are_the_same_pictures(judges, real_samples, honest):
+def test_exchanged_pictures_are_the_same_pictures(sample_metrics, real_samples, honest):
     """Distances between distributions cannot see wrong captions, which is why they do not stand alone."""
-    exchanged = judges.score(*wrong_captions(*real_samples, 3))[1]
+    exchanged = sample_metrics.score(*wrong_captions(*real_samples, 3))[1]
     assert exchanged["distance"]["mmd"] == pytest.approx(honest["distance"]["mmd"], abs=1e-6)
 
 
-def test_collapse_to_one_face_is_seen(judges, glyphs, real_samples):
+def test_collapse_to_one_face_is_seen(sample_metrics, glyphs, real_samples):
     rows, images = real_samples
     one_face = training_glyphs(glyphs, rows, lambda style: "notosanscjkjp-regular")
-    reports = [judges.score(*replaced(rows, images, strength, one_face))[1] for strength in range(4)]
+    reports = [sample_metrics.score(*replaced(rows, images, strength, one_face))[1] for strength in range(4)]
     assert_monotone(reports, ["style.agreement", "features.faces_used"], [])
     # A distance hardly sees one face among many: all three styles must have come to it.
     noise = sampling_noise(reports[0], "distance.mmd")
@@ -96,11 +96,11 @@ def test_collapse_to_one_face_is_seen(judges, glyphs, real_samples):
     assert_read_as_well(reports)
 
 
-def test_copies_are_seen(judges, glyphs, real_samples):
+def test_copies_are_seen(sample_metrics, glyphs, real_samples):
     rows, images = real_samples
     face = {"gothic": "ipaexgothic", "brush": "aoyagikouzanfontt", "handwritten": "kiloji"}
     reports = [
-        judges.score(*replaced(rows, images, strength, training_glyphs(glyphs, rows, face.__getitem__)))[1]
+        sample_metrics.score(*replaced(rows, images, strength, training_glyphs(glyphs, rows, face.__getitem__)))[1]
         for strength in range(4)
     ]
     assert_monotone(reports, [], ["copies.rate"])
@@ -108,10 +108,10 @@ def test_copies_are_seen(judges, glyphs, real_samples):
     assert_read_as_well(reports)
 
 
-def test_every_copy_is_named(judges, glyphs, real_samples):
+def test_every_copy_is_named(sample_metrics, glyphs, real_samples):
     rows, _ = real_samples
     copies = training_glyphs(glyphs, rows, lambda style: "kiloji")
-    scores, _ = judges.score(rows, copies)
+    scores, _ = sample_metrics.score(rows, copies)
     expected = [f"kiloji.{ord(character):04x}.0" for character in rows["character"]]
     assert scores["nearest_glyph"].tolist() == expected
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation.versions import FEWEST_CHARACTERS, pair_sheet, reading_gain
+from kanji_diffusion.evaluation.versions import FEWEST_CHARACTERS, pair_grid, reading_gain
 from kanji_diffusion.imaging.pictures import encode_images
 
 
@@ -45,11 +45,11 @@ def test_pairs_stand_side_by_side_and_are_framed_by_what_was_read():
     old["image"] = encode_images(np.full((3, 8, 8), 10, np.uint8))
     new = pd.DataFrame(names | {"top1": True}).iloc[::-1]
     new["image"] = encode_images(np.full((3, 8, 8), 200, np.uint8))
-    page = pair_sheet(new, old)
+    page = pair_grid(new, old)
     assert page.size == (144, 12)
     assert [page.getpixel((6 + 12 * place, 6))[0] for place in range(6)] == [10, 200] * 3
     green, red = (46, 160, 67), (215, 58, 73)
     assert [page.getpixel((12 * place, 0)) for place in range(6)] == [green, green, red, green, green, green]
-    assert pair_sheet(new, old, most=2).size == (144, 12)
+    assert pair_grid(new, old, most=2).size == (144, 12)
     with pytest.raises(KanjiDiffusionError, match="no character in the same style"):
-        pair_sheet(new, old.assign(style="gothic"))
+        pair_grid(new, old.assign(style="gothic"))

@@ -6,13 +6,13 @@ import pytest
 from scipy import ndimage
 from tests import component_pairs
 
-from kanji_diffusion.evaluation import metrics
+from kanji_diffusion.evaluation import reading
 from kanji_diffusion.evaluation.components import component_report, composition_report
+from kanji_diffusion.evaluation.settings import ZeroShotSettings
 from kanji_diffusion.evaluation.zero_shot import (
-    ZeroShotSettings,
     image_grid,
-    judge_zero_shot,
     pictures_beside,
+    score_zero_shot,
     summary,
     zero_shot_report,
     zero_shot_requests,
@@ -35,7 +35,7 @@ def glyphs(raw_data, built):
 
 
 @pytest.fixture(scope="module")
-def component_judge(glyphs, built):
+def component_recogniser(glyphs, built):
     return component_pairs.train(glyphs, decode_images(glyphs), built)
 
 
@@ -73,12 +73,12 @@ def images(glyphs, requests):
 
 
 @pytest.fixture(scope="module")
-def judge(requests, real, component_judge, built):
-    def judged(images):
-        scores = judge_zero_shot(requests, images, real, decode_images(real), component_judge, built)
+def score(requests, real, component_recogniser, built):
+    def scored(images):
+        scores = score_zero_shot(requests, images, real, decode_images(real), component_recogniser, built)
         return scores, zero_shot_report(scores)
 
-    return judged
+    return scored
 
 
 def test_each_character_is_asked_for_by_its_parts_and_once_by_its_meaning(requests):
@@ -107,8 +107,8 @@ def test_styles_take_turns_and_what_does_not_fit_is_not_asked_for(kept, built):
     assert set(no_trees["character"]) == set("訌何")
 
 
-def test_real_glyphs_score_as_real_glyphs_and_above_the_floor(judge, images):
-    _, report = judge(images)
+def test_real_glyphs_score_as_real_glyphs_and_above_the_floor(score, images):
+    _, report = score(images)
     assert report["characters"] == 3 and not report["missing"]
     assert report["parts"]["pictures"] == report["real"]["pictures"] == 6 and report["meaning"]["pictures"] == 3
     assert report["parts"]["ocr"] >= report["real"]["ocr"] - 0.2 and report["real"]["ocr"] >= 0.6
@@ -127,15 +127,15 @@ def test_real_glyphs_score_as_real_glyphs_and_above_the_floor(judge, images):
         lambda images: np.full_like(images, 255),
     ],
 )
-def test_exchanged_smudged_and_empty_pictures_are_seen(judge, images, spoil):
-    _, report = judge(spoil(images))
+def test_exchanged_smudged_and_empty_pictures_are_seen(score, images, spoil):
+    _, report = score(spoil(images))
     assert report["parts"]["ocr"] <= 0.2
     assert report["parts"]["found"] <= 0.34
     assert report["real"]["ocr"] >= 0.6
 
 
-def test_the_grid_has_each_drawing_beside_the_real_glyph(judge, images, real):
-    scores, _ = judge(images)
+def test_the_grid_has_each_drawing_beside_the_real_glyph(score, images, real):
+    scores, _ = score(images)
     pairs, right = pictures_beside(scores, images, real, decode_images(real))
     drawn = scores[scores["kind"] == "parts"].reset_index(drop=True)
     for number, row in drawn.iterrows():
@@ -147,23 +147,24 @@ def test_the_grid_has_each_drawing_beside_the_real_glyph(judge, images, real):
     assert image_grid(scores, images, real, decode_images(real)).size == (16 * 36, 36)
 
 
-def test_without_an_ocr_engine_or_characters_the_report_says_so(judge, images, requests, real, component_judge, built,
-                                                                monkeypatch):  # fmt: skip
-    monkeypatch.setattr(metrics, "has_ocr_engine", lambda: False)
-    _, report = judge(images)
+def test_without_an_ocr_engine_or_characters_the_report_says_so(
+    score, images, requests, real, component_recogniser, built, monkeypatch
+):
+    monkeypatch.setattr(reading, "has_ocr_engine", lambda: False)
+    _, report = score(images)
     assert "kanji-diffusion[reader]" in report["missing"]["ocr"] and "ocr" not in report["parts"]
     assert report["parts"]["found"] >= 0.6
     assert "are not read" in summary(report)
-    nothing = judge_zero_shot(requests.iloc[:0], images[:0], real.iloc[:0], images[:0], component_judge, built)
+    nothing = score_zero_shot(requests.iloc[:0], images[:0], real.iloc[:0], images[:0], component_recogniser, built)
     report = zero_shot_report(nothing)
     assert report["characters"] == 0 and "structure.zero_shot" in report["missing"]["parts"]
     assert "nothing is drawn" in summary(report)
     assert image_grid(nothing, images[:0], real.iloc[:0], images[:0]).size == (36, 36)
 
 
-def test_components_of_drawings_stand_beside_those_of_real_glyphs(judge, images, glyphs, component_judge, built):
-    scores, _ = judge(images)
-    checked = component_report(component_judge, glyphs, decode_images(glyphs), built)
+def test_components_of_drawings_stand_beside_those_of_real_glyphs(score, images, glyphs, component_recogniser, built):
+    scores, _ = score(images)
+    checked = component_report(component_recogniser, glyphs, decode_images(glyphs), built)
     drawn = scores[scores["kind"] == "parts"].assign(about=lambda table: table["character"])
     report = composition_report({"zero_shot": drawn, "invented": drawn.assign(found=np.nan)}, checked)
     assert report["zero_shot"]["found"] == drawn["found"].mean()

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kanji_diffusion.evaluation.metrics import interval
+from kanji_diffusion.evaluation.intervals import interval
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.imaging import degradations, halves
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.components import ComponentRecogniser, calibrates, components_found, join_groups
 
 _BLURRED, _CLOSED = 0.0, 0.9
@@ -89,6 +90,34 @@ def _figures(model: ComponentRecogniser, shown: _Shown, seed: int) -> dict[str, 
     return found_figures(components_found(model, shown.images, shown.wanted)["found"], shown.characters, seed)
 
 
+def score_components(
+    recogniser: ComponentRecogniser, images: np.ndarray, characters: Sequence[str], compositions: Compositions
+) -> pd.DataFrame:
+    """Whether pictures uint8 `[N, H, W]` show the components of `characters`, as `components_found` says it."""
+    return components_found(recogniser, images, [compositions.of(character) for character in characters])
+
+
+def score_samples(samples: pd.DataFrame, recogniser: ComponentRecogniser, compositions: Compositions) -> pd.DataFrame:
+    """`score_components` of samples with `character` and `image`, beside their character, style, prompt and seed."""
+    found = score_components(recogniser, decode_images(samples), samples["character"].tolist(), compositions)
+    return pd.concat([samples[["character", "style", "prompt", "seed"]].reset_index(drop=True), found], axis=1)
+
+
+def drawn_groups(known: pd.DataFrame, zero_shot: pd.DataFrame, inventions: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What `composition_report` compares.
+
+    Args:
+        known: What `score_samples` returned.
+        zero_shot: Scores of the drawings from parts.
+        inventions: Scores of inventions, with `subject` and `as_planned`.
+    """
+    return {
+        "known": known.assign(about=known["character"]),
+        "zero_shot": zero_shot.assign(about=zero_shot["character"]),
+        "invented": inventions.assign(about=inventions["subject"], found=inventions["as_planned"]),
+    }
+
+
 def composition_report(
     drawn: Mapping[str, pd.DataFrame], recogniser_report: Mapping[str, Any], seed: int = 0
 ) -> dict[str, Any]:
@@ -96,7 +125,7 @@ def composition_report(
 
     Args:
         drawn: Name of a group -> rows with `style`, `found` (not a number if a part is not known) and `about`, what the
-            intervals are over.
+            intervals are over; what `drawn_groups` returned.
         recogniser_report: What `component_report` returned.
         seed: Of the bootstrap.
 
@@ -134,13 +163,8 @@ def found_figures(values: pd.Series | np.ndarray, characters: Iterable[Any], see
     """
     found = np.asarray(values, dtype=float)
     estimate = interval(found, characters, seed)
-    return {
-        "pictures": float(len(found)),
-        "found": estimate.value,
-        "found_low": estimate.low,
-        "found_high": estimate.high,
-        "unknown": float(np.isnan(found).mean()) if len(found) else float("nan"),
-    }
+    unknown = float(np.isnan(found).mean()) if len(found) else float("nan")
+    return {"pictures": float(len(found)), **estimate.named("found"), "unknown": unknown}
 
 
 def _planted(real: _Shown, faces: Sequence[str], seed: int) -> tuple[_Shown, dict[str, _Shown]]:

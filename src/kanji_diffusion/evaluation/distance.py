@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from kanji_diffusion.core.spread import evenly
+from kanji_diffusion.evaluation.intervals import Estimate
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -30,15 +30,6 @@ def median_distance(features: np.ndarray, most: int = 1000) -> float:
     """Median distance between features `[N, F]`, the usual width of a Gaussian kernel."""
     rows = torch.as_tensor(features[evenly(len(features), most)])
     return float(torch.pdist(rows).median())
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def squared_mmd(first: np.ndarray, second: np.ndarray, kernel: Kernel) -> float:

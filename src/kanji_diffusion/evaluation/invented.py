@@ -1,45 +1,40 @@
-"""Kanji for meanings that have none: are they new, are they clean, and are they what was planned?
+"""Kanji for meanings that have none: what is drawn, and whether it is new, clean and as planned.
 
-Whether a picture is new is asked of pictures of every character that a face can draw, and of an OCR engine, which
-knows a character by its strokes where a smudge makes the shape unlike any. The answers are calibrated on the model's
-own samples of existing characters, which wobble as its inventions do. What shares a part with an existing character
-is like it as a whole, and the engine must read one of those that it knows: a picture that shows the planned parts,
-and more surely than those of the character that it is taken for, is new all the same. Whether it is clean is asked of
-the aesthetic head, calibrated on real glyphs of faces held out; whether it is as planned, of the component
-recogniser. All are checked on pictures whose answer is known.
+`novelty` says whether a picture is new, `cleanliness` whether it is clean, and the component recogniser whether it is
+as planned. All are checked on pictures whose answer is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.evaluation.metrics import interval
+from kanji_diffusion.core.spread import evenly
+from kanji_diffusion.evaluation.cleanliness import CleanThreshold
+from kanji_diffusion.evaluation.intervals import interval
+from kanji_diffusion.evaluation.novelty import NoveltyDetector, nearest_pictures, new_by_parts
 from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, expand_prompt
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
-from kanji_diffusion.imaging import degradations
-from kanji_diffusion.imaging.shapes import nearest, shape_vectors
+from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.planning.planner import Plan, Planner
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.scoring.components import ComponentRecogniser, calibrates, components_found
-from kanji_diffusion.scoring.ocr import has_ocr_engine, read_with_confidence
+from kanji_diffusion.scoring.components import ComponentRecogniser, components_found
 
-SHOWN = 3
-"""Nearest existing characters that are told of each picture."""
 CRITERIA = ("new", "clean", "as_planned")
 """What is asked of an invention; `all_three` says whether it is all of it."""
-_FEWEST = 4
-_UNCLEAN = 0.05
-_SPOILT = 0.5
+_FEWEST_TO_CALIBRATE = 20
 _PLANS_TRIED = 5
 _PLANNED = ("ids", "plan_source", "reason", "label", "plan")
+_COLUMNS = 16
 
 
 def list_meanings(dictionary: pd.DataFrame, given: Sequence[str] | None = None) -> list[str]:
@@ -75,22 +70,27 @@ def invention_requests(
     planner: Planner | None,
     captions: CaptionSettings,
     fits: Fits | None = None,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """What is drawn for meanings without a kanji: the planner's first composition.
 
     Args:
-        meanings: What `list_meanings` returned, or some of it.
+        meanings: What `list_meanings` returned.
         styles: In which each is drawn.
         planner: That of the model; None for one that is prompted with the bare meaning.
         captions: The template.
         fits: Tells of each prompt whether the text encoder reads it whole, so that the first plan that fits is taken;
             None if all fit.
+        limit: At most so many meanings, spread evenly; None for all.
+        seed: Of the first picture; the others count up.
 
     Returns:
-        subject, style, prompt; ids, plan_source, reason, label and plan (JSON), null without a plan.
+        subject, style, prompt; ids, plan_source, reason, label and plan (JSON), null without a plan; seed.
     """
     rows = []
-    plans = {meaning: _first_plan(meaning, styles, planner, captions, fits) for meaning in meanings}
+    chosen = [meanings[number] for number in evenly(len(meanings), limit or len(meanings), endpoint=False)]
+    plans = {meaning: _first_plan(meaning, styles, planner, captions, fits) for meaning in chosen}
     for style in styles:
         for meaning, plan in plans.items():
             row = dict.fromkeys(_PLANNED)
@@ -99,7 +99,7 @@ def invention_requests(
                 row = dict(zip(_PLANNED, told, strict=True))
             prompt = expand_prompt(plan.subject if plan else meaning, style, captions)
             rows.append({"subject": meaning, "style": style, "prompt": prompt} | row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(seed=range(seed, seed + len(rows)))
 
 
 def _first_plan(
@@ -111,162 +111,89 @@ def _first_plan(
     return None
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Thresholds, and how far to trust them.
-
-    Attributes:
-        existing: Similarity from which a picture counts as an existing character; null without calibration pictures.
-        sure: Confidence of the OCR engine from which a picture counts as the character that it reads; infinite without
-            an engine.
-        figures: Shares of pictures whose answer is known: `new_existing` (existing characters that are taken for new),
-            `new_hybrids` (halves of two characters that are taken for new, as they should be).
-    """
-
-    existing: float
-    sure: float
-    figures: dict[str, float]
-
-    def taken_for(self, similarity: np.ndarray, most_alike: Sequence[str], seen: pd.DataFrame) -> list[list[str]]:
-        """The existing characters that each picture counts as, by similarity to the one that it is most like."""
-        alike = (similarity >= self.existing) | (seen["text"] == np.array(most_alike, dtype=object)).to_numpy()
-        read = (seen["confidence"] >= self.sure).to_numpy()
-        rows = zip(most_alike, alike, seen["text"], read, strict=True)
-        return [[name] * bool(like) + [text] * bool(sure and text != name) for name, like, text, sure in rows]
-
-    def new(self, similarity: np.ndarray, most_alike: Sequence[str], seen: pd.DataFrame) -> np.ndarray:
-        """Whether pictures are no existing character, bool `[N]`; as `taken_for`."""
-        return np.array([not names for names in self.taken_for(similarity, most_alike, seen)], dtype=bool)
-
-
-class KnownCharacters:
-    """Pictures of every existing character, and what resembles them.
+def score_inventions(
+    inventions: pd.DataFrame,
+    known: pd.DataFrame,
+    read: pd.DataFrame,
+    glyphs: pd.DataFrame,
+    compositions: Compositions,
+    scorer: ClipScorer,
+    head: AestheticHead,
+    recogniser: ComponentRecogniser | None = None,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Whether inventions are new, clean and as planned.
 
     Args:
-        glyphs: Rows with `character`.
-        images: Their pictures, uint8 `[N, H, W]`.
-        calibration: Pictures of existing characters as the model draws them, uint8 `[M, H, W]`.
-        characters: What each of them shows, `[M]`.
-        missed: Share of existing characters that shape alone, or the OCR engine alone, may take for new.
-    """
-
-    def __init__(
-        self,
-        glyphs: pd.DataFrame,
-        images: np.ndarray,
-        calibration: np.ndarray,
-        characters: Iterable[str],
-        missed: float = 0.05,
-    ) -> None:
-        self._names = glyphs["character"].to_numpy(dtype=object)
-        self._bank = shape_vectors(images)
-        self.calibration = self._calibrate(calibration, list(characters), missed)
-
-    def judge(self, images: np.ndarray) -> pd.DataFrame:
-        """What pictures uint8 `[N, H, W]` resemble.
-
-        Returns:
-            One row each: `nearest` (a list of existing characters, most alike first), `similarity` to the first,
-            `ocr_text` (what an OCR engine reads, "" for nothing or without an engine), `ocr_confidence` (0 where that
-            is no existing character), `taken_for` (existing characters), and `new`, 1 or 0, or not a number where
-            nothing calibrated the judge. A picture is new if it is less like any character than the threshold, and the
-            engine neither is sure of an existing character nor reads the one that the picture is most like.
-        """
-        found = nearest(shape_vectors(images), self._bank, 8 * SHOWN)
-        names = [list(dict.fromkeys(self._names[row]))[:SHOWN] for row in found.index]
-        most_alike = [row[0] for row in names]
-        seen = self._read(images)
-        taken_for = self.calibration.taken_for(found.similarity[:, 0], most_alike, seen)
-        calibrated = bool(self.calibration.figures)
-        return pd.DataFrame(
-            {
-                "nearest": names,
-                "similarity": found.similarity[:, 0],
-                "ocr_text": seen["text"],
-                "ocr_confidence": seen["confidence"],
-                "taken_for": taken_for,
-                "new": [float(not names) if calibrated else np.nan for names in taken_for],
-            }
-        )
-
-    def _calibrate(self, images: np.ndarray, characters: list[str], missed: float) -> Calibration:
-        """Every second picture sets the thresholds, the others check them."""
-        if len(images) < _FEWEST:
-            return Calibration(float("nan"), float("nan"), {})
-        alike, names = self._first(images)
-        seen = self._read(images)
-        existing = float(np.quantile(alike[::2], missed))
-        read = seen["confidence"].iloc[::2]
-        sure = float(read[read > 0].quantile(missed)) if (read > 0).any() else float("inf")
-        partners = np.roll(np.arange(len(images)), 1 + len(images) // 3)
-        hybrids = images.copy()
-        hybrids[:, :, images.shape[-1] // 2 :] = images[partners][:, :, images.shape[-1] // 2 :]
-        hybrids = hybrids[[characters[row] != characters[other] for row, other in enumerate(partners)]]
-        lines = Calibration(existing, sure, {})
-        figures = {
-            "new_existing": lines.new(alike, names, seen)[1::2].mean(),
-            "new_hybrids": lines.new(*self._first(hybrids), self._read(hybrids)).mean() if len(hybrids) else np.nan,
-        }
-        return replace(lines, figures={name: float(value) for name, value in figures.items()})
-
-    def _first(self, images: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """How alike each picture is to the existing character that it is most like, and which that is."""
-        found = nearest(shape_vectors(images), self._bank)
-        return found.similarity[:, 0], self._names[found.index[:, 0]].tolist()
-
-    def _read(self, images: np.ndarray) -> pd.DataFrame:
-        """`text` that an OCR engine, if there is one, reads, and its `confidence`: 0 if that is no known character."""
-        seen = read_with_confidence(images) if has_ocr_engine() else [("", 0.0)] * len(images)
-        table = pd.DataFrame(seen, columns=["text", "confidence"])
-        return table.assign(confidence=table["confidence"].where(table["text"].isin(self._names), 0.0))
-
-
-class CleanLine:
-    """From which aesthetic score on a picture counts as clean.
-
-    Every second character sets the line, at the 5th percentile of its real glyphs, the others check it.
-
-    Args:
+        inventions: What `invention_requests` returned, with `image`.
+        known: What `novelty.draw_known_characters` returned.
+        read: Samples of existing characters that were read as asked for; they calibrate, or where a style has too few
+            of them, its real glyphs.
+        glyphs: The glyph table with its split.
+        compositions: How existing characters are built.
+        scorer: The CLIP model of the aesthetic head.
         head: The aesthetic head.
-        scorer: The CLIP model of its features.
-        images: Real glyphs of the style, of faces held out if there are any, uint8 `[N, H, W]`.
-        characters: What they show, `[N]`.
-        seed: Of the degradations.
+        recogniser: Of components; None for a model that is prompted with the bare meaning.
+        seed: Of the bootstrap.
 
-    Attributes:
-        score: The line; not a number with too few glyphs.
-        figures: Shares of pictures that are taken for clean: `clean_real` (the real glyphs that check the line) and
-            `clean_spoilt` (the same ones half spoilt, in kinds that the head never saw).
+    Returns:
+        `inventions` without `image`, with the columns of `NoveltyDetector.score`, `CleanThreshold.score` and
+        `score_plans`, and `all_three`; and a report: `calibration` by style, `missing`, and `invented`, what
+        `invention_figures` returns.
     """
-
-    def __init__(
-        self, head: AestheticHead, scorer: ClipScorer, images: np.ndarray, characters: Sequence[str], seed: int = 0
-    ) -> None:
-        self._head, self._scorer = head, scorer
-        self.score = float("nan")
-        self.figures: dict[str, float] = {}
-        setting = calibrates(characters) if len(images) else np.zeros(0, dtype=bool)
-        if min(setting.sum(), (~setting).sum()) < _FEWEST:
-            return
-        scores = head.scores(scorer, images)
-        self.score = float(np.quantile(scores[setting], _UNCLEAN))
-        spoilt = [
-            head.scores(scorer, degradations.spoil(images[~setting], kind, _SPOILT, seed))
-            for kind in degradations.HELD_OUT
-        ]
-        self.figures = {
-            "clean_real": float((scores[~setting] >= self.score).mean()),
-            "clean_spoilt": float((np.stack(spoilt) >= self.score).mean()),
-        }
-
-    def judge(self, images: np.ndarray) -> pd.DataFrame:
-        """`aesthetic_score`, and `clean`, 1 or 0, or not a number without a line, of pictures uint8 `[N, H, W]`."""
-        scores = self._head.scores(self._scorer, images)
-        clean = (scores >= self.score).astype(float) if self.figures else np.nan
-        return pd.DataFrame({"aesthetic_score": scores, "clean": clean}, index=range(len(images)))
+    images = decode_images(inventions)
+    report: dict[str, Any] = {"calibration": {}, "missing": {}}
+    by_style = []
+    for style in inventions["style"].unique():
+        rows = np.flatnonzero(inventions["style"] == style)
+        novelty = _novelty_detector(style, known, read, glyphs)
+        real = _real_glyphs(style, glyphs)
+        clean = CleanThreshold(head, scorer, decode_images(real), real["character"].tolist())
+        report["calibration"][style] = novelty.calibration.figures | clean.figures
+        report["missing"] |= _not_scored(style, novelty, clean)
+        scored = pd.concat([novelty.score(images[rows]), clean.score(images[rows])], axis=1)
+        by_style.append(scored.set_index(inventions.index[rows]))
+    plans = [
+        Plan.from_json(plan, compositions).composition if isinstance(plan, str) else None for plan in inventions["plan"]
+    ]
+    planned = score_plans(recogniser, images, plans).set_index(inventions.index)
+    scores = pd.concat([inventions.drop(columns="image"), pd.concat(by_style), planned], axis=1)
+    scores["new"] = new_by_parts(scores, recogniser, images, compositions)
+    scores["all_three"] = scores[list(CRITERIA)].prod(axis=1, skipna=False)
+    if scores["as_planned"].isna().all():
+        report["missing"]["as_planned"] = "there is no plan whose parts the component recogniser knows"
+    report["invented"] = invention_figures(scores, seed)
+    return scores, report
 
 
-def judge_plans(
+def _novelty_detector(style: str, known: pd.DataFrame, read: pd.DataFrame, glyphs: pd.DataFrame) -> NoveltyDetector:
+    here = known[known["style"] == style].reset_index(drop=True)
+    examples = read[read["style"] == style]
+    if len(examples) < _FEWEST_TO_CALIBRATE:
+        examples = _real_glyphs(style, glyphs)
+    return NoveltyDetector(here, decode_images(here), decode_images(examples), examples["character"])
+
+
+def _real_glyphs(style: str, glyphs: pd.DataFrame) -> pd.DataFrame:
+    """Of faces held out, or of all if there are none."""
+    real = glyphs[(glyphs["view"] == 0) & (glyphs["style"] == style)]
+    held_out = real["split"] == "validation"
+    return real[held_out] if held_out.any() else real
+
+
+def _not_scored(style: str, novelty: NoveltyDetector, clean: CleanThreshold) -> dict[str, str]:
+    """What cannot be said of the inventions in a style, and why."""
+    missing = {}
+    if not novelty.calibration.figures:
+        missing[f"{style}.new"] = "there are too few pictures of existing characters to set thresholds by"
+    elif np.isinf(novelty.calibration.sure):
+        missing[f"{style}.new"] = "by shape alone, for no OCR engine reads the pictures"
+    if not clean.figures:
+        missing[f"{style}.clean"] = "there are too few real glyphs to set a threshold by"
+    return missing
+
+
+def score_plans(
     recogniser: ComponentRecogniser | None, images: np.ndarray, planned: Sequence[Composition | None]
 ) -> pd.DataFrame:
     """Whether pictures show the components that were planned, each in its slot.
@@ -288,63 +215,46 @@ def judge_plans(
     return found.rename(columns={"found": "as_planned"})
 
 
-def new_by_parts(
-    judged: pd.DataFrame, recogniser: ComponentRecogniser | None, images: np.ndarray, compositions: Compositions
-) -> np.ndarray:
-    """`new` of `judged` pictures, where their parts have the last word.
-
-    A picture is no character that it is taken for if it shows the parts of its plan, which no character has, and the
-    least sure of them more surely than the least sure part of that character.
+def invention_figures(scores: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+    """Shares of scored pictures with 95 % bootstrap intervals over the meanings.
 
     Args:
-        judged: Rows with `taken_for`, `new`, `as_planned` and `probability`.
-        recogniser: Of components; None changes nothing.
-        images: uint8 `[N, H, W]`, the pictures.
-        compositions: How existing characters are built.
-    """
-    new = judged["new"].to_numpy(dtype=float, copy=True)
-    if recogniser is None:
-        return new
-    rows = np.flatnonzero((new == 0) & (judged["as_planned"] == 1))
-    claims = [(row, name) for row in rows for name in judged["taken_for"].iloc[row]]
-    if not claims:
-        return new
-    numbers = [row for row, _ in claims]
-    existing = components_found(recogniser, images[numbers], [compositions.of(name) for _, name in claims])
-    # A part that the recogniser does not know may be as sure as all that the planned ones leave; what KanjiVG does not
-    # describe cannot be ruled out.
-    unknown = np.where([name in compositions for _, name in claims], 0.5, np.inf)
-    highest = existing["probability"].fillna(pd.Series(unknown)).groupby(np.array(numbers)).max()
-    new[highest.index] = judged["probability"].to_numpy()[highest.index] > highest.to_numpy()
-    return new
-
-
-def invention_figures(judged: pd.DataFrame, seed: int = 0) -> dict[str, float]:
-    """Shares of judged pictures with 95 % bootstrap intervals over the meanings.
-
-    Args:
-        judged: Rows with `subject`, the `CRITERIA` and `all_three`.
+        scores: Rows with `subject`, the `CRITERIA` and `all_three`.
         seed: Of the bootstrap.
 
     Returns:
         `samples`, `parts_known` (how many could be compared with their plan), and each share with its bounds `_low` and
         `_high`; what was not measured is left out.
     """
-    figures = {"samples": float(len(judged)), "parts_known": float(judged["as_planned"].notna().sum())}
+    figures = {"samples": float(len(scores)), "parts_known": float(scores["as_planned"].notna().sum())}
     for name in (*CRITERIA, "all_three"):
-        found = interval(judged[name].to_numpy(dtype=float), judged["subject"], seed)
+        found = interval(scores[name].to_numpy(dtype=float), scores["subject"], seed)
         figures |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-def as_it_should_be(judged: pd.DataFrame) -> list[bool]:
+def as_it_should_be(scores: pd.DataFrame) -> list[bool]:
     """Whether each picture is all that could be measured of new, clean and as planned."""
-    return (judged[list(CRITERIA)] != 0).all(axis=1).tolist()
+    return (scores[list(CRITERIA)] != 0).all(axis=1).tolist()
 
 
 def summary(figures: Mapping[str, float]) -> str:
     """`invention_figures` in a sentence."""
     words = {"new": "no existing character", "clean": "clean", "as_planned": "as planned", "all_three": "all three"}
     shares = [f"{100 * figures[name]:.1f} % are {text}" for name, text in words.items() if name in figures]
-    said = ", ".join(shares) if shares else "nothing could be judged"
+    said = ", ".join(shares) if shares else "nothing could be measured"
     return f"Invented kanji: of {figures['samples']:.0f}, {said}."
+
+
+def image_grid(scores: pd.DataFrame, images: np.ndarray, known: pd.DataFrame) -> Image.Image:
+    """Each invention, labelled, and the existing character that it is most like; green is as it should be, red is not.
+
+    Args:
+        scores: What `score_inventions` returned.
+        images: The inventions, uint8 `[N, H, W]`.
+        known: What `novelty.draw_known_characters` returned.
+    """
+    pairs = np.stack([images, nearest_pictures(scores, known, images.shape[-1])], axis=1)
+    right = np.repeat(as_it_should_be(scores), 2).tolist()
+    labels = [label for row in scores.to_dict("records") for label in (row["label"] or row["subject"], "")]
+    return sheet(pairs.reshape(-1, *images.shape[1:]), _COLUMNS, right, labels=labels)

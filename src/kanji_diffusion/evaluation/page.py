@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jinja2
 import matplotlib.figure
@@ -18,8 +18,11 @@ from PIL import Image
 from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.evaluation import zero_shot
 from kanji_diffusion.evaluation.invented import as_it_should_be
+from kanji_diffusion.evaluation.novelty import nearest_pictures
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, stroke_plot
+from kanji_diffusion.evaluation.strokes import stroke_measures
 from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.imaging.pictures import decode_images
 
 _COLUMNS = 10
 _PAIRS, _MISREAD, _INVENTIONS, _ZERO_SHOT = 24, 48, 120, 80
@@ -40,10 +43,10 @@ _UNTOLD = {"missing": {"compositions": "the captions do not tell how characters 
 
 @dataclass(frozen=True)
 class Samples:
-    """Judged samples with their pictures.
+    """Scored samples with their pictures.
 
     Attributes:
-        scores: What `Judges.score` returned.
+        scores: What `SampleMetrics.score` returned.
         images: uint8 `[N, H, W]`.
         nearest: The nearest training picture of each, uint8 `[N, H, W]`.
         real: `width`, `ink` and `holes` of real glyphs.
@@ -54,13 +57,21 @@ class Samples:
     nearest: np.ndarray
     real: pd.DataFrame
 
+    @classmethod
+    def from_tables(cls, samples: pd.DataFrame, scores: pd.DataFrame, glyphs: pd.DataFrame) -> Self:
+        """From the samples, their scores, and the glyph table with its split."""
+        nearest = glyphs.set_index("glyph_id").loc[scores["nearest_glyph"]]
+        trained = glyphs[(glyphs["view"] == 0) & (glyphs["split"] == "train")]
+        real = trained[trained["character"].isin(scores["character"])]
+        return cls(scores, decode_images(samples), decode_images(nearest), stroke_measures(decode_images(real)))
+
 
 @dataclass(frozen=True)
 class Inventions:
-    """Judged pictures of meanings without a kanji.
+    """Scored pictures of meanings without a kanji.
 
     Attributes:
-        scores: What `KnownCharacters.judge`, `CleanLine.judge` and `judge_plans` returned, with the requests.
+        scores: What `score_inventions` returned.
         images: uint8 `[N, H, W]`.
         nearest: The nearest existing character of each, uint8 `[N, H, W]`.
         report: Figures, `calibration` by style, and what is `missing`.
@@ -71,13 +82,21 @@ class Inventions:
     nearest: np.ndarray
     report: Mapping[str, Any]
 
+    @classmethod
+    def from_tables(
+        cls, inventions: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame, report: Mapping[str, Any]
+    ) -> Self:
+        """From the inventions, what `score_inventions` returned, and the existing characters that it was given."""
+        images = decode_images(inventions)
+        return cls(scores, images, nearest_pictures(scores, known, images.shape[-1]), report)
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What is drawn from parts, and the judges of it.
+    """What is drawn from parts, with reports of it, of all compositions and of the planner.
 
     Attributes:
-        scores: What `zero_shot.judge_zero_shot` returned.
+        scores: What `zero_shot.score_zero_shot` returned.
         images: Of its samples, uint8 `[N, H, W]`.
         real: Rows with `character` and `style` of real glyphs of the same characters.
         real_images: uint8 `[M, H, W]`.
@@ -94,6 +113,20 @@ class Parts:
     compositions: Mapping[str, Any]
     planner: Mapping[str, Any]
 
+    @classmethod
+    def from_tables(
+        cls,
+        samples: pd.DataFrame,
+        scores: pd.DataFrame,
+        glyphs: pd.DataFrame,
+        report: Mapping[str, Any],
+        compositions: Mapping[str, Any],
+        planner: Mapping[str, Any],
+    ) -> Self:
+        """From the zero-shot samples, their scores, real glyphs of the same characters, and the reports."""
+        images, real = decode_images(samples), glyphs.drop(columns="image")
+        return cls(scores, images, real, decode_images(glyphs), report, compositions, planner)
+
 
 def render_page(
     figures: Mapping[str, Any],
@@ -106,10 +139,10 @@ def render_page(
     """Write the page.
 
     Args:
-        figures: What `Judges.score` returned.
+        figures: What `SampleMetrics.score` returned.
         groups: What `metrics.group_figures` returned.
-        samples: Judged samples.
-        inventions: Judged pictures of meanings without a kanji.
+        samples: Scored samples.
+        inventions: Scored pictures of meanings without a kanji.
         grid: What is read by `sampler`, `steps` and `guidance_scale`.
         parts: What is drawn from parts; None if captions tell no compositions.
 
@@ -126,7 +159,7 @@ def render_page(
         figures=figures,
         groups=_group_tables(groups),
         columns=list(_GROUP_COLUMNS.values()),
-        sheets=_sheets(samples),
+        style_grids=_style_grids(samples),
         misread=_misread(samples),
         copies=_copies(samples),
         inventions=_inventions(inventions),
@@ -182,7 +215,7 @@ def _group_tables(groups: pd.DataFrame) -> list[dict[str, Any]]:
     return tables
 
 
-def _sheets(samples: Samples) -> list[dict[str, Any]]:
+def _style_grids(samples: Samples) -> list[dict[str, Any]]:
     found = []
     for style, part in samples.scores.groupby("style"):
         order = part.sort_values(["stroke_count", "character"]).index.to_numpy()

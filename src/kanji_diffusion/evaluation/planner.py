@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kanji_diffusion.core.spread import evenly
-from kanji_diffusion.evaluation.metrics import interval
+from kanji_diffusion.evaluation.intervals import interval
 from kanji_diffusion.planning.planner import Planner
 
 _SCHOOL_GRADES = (1, 2, 3, 4, 5, 6, 8)
@@ -58,9 +58,8 @@ def component_rates(planner: Planner, kanji: pd.DataFrame, meanings: int = 1, se
     rows = []
     for count in _PROPOSALS:
         found = interval(np.asarray(hits[:, :count].any(1)), kanji["character"], seed)
-        row = {"proposals": count, "kanji": len(kanji), "rate": found.value}
-        row |= {"rate_low": found.low, "rate_high": found.high, "shuffled": chance[:, :count].any(1).mean()}
-        rows.append(row)
+        row = {"proposals": count, "kanji": len(kanji)} | found.named("rate")
+        rows.append(row | {"shuffled": chance[:, :count].any(1).mean()})
     return pd.DataFrame(rows).assign(ratio=lambda table: table["rate"] / table["shuffled"])
 
 
@@ -86,6 +85,18 @@ def planner_report(planner: Planner | None, most: int, seed: int = 0) -> dict[st
     names = ["rate", "rate_low", "rate_high", "shuffled"]
     by_count = rates.set_index("proposals")[names].to_dict("index")
     return {"kanji": len(rows)} | {f"at_{count}": figures for count, figures in by_count.items()}
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """A `planner_report` in a sentence."""
+    if "at_1" not in report:
+        return f"Planner: not measured, for {report['missing']['planner']}."
+    first, five = report["at_1"], report["at_5"]
+    return (
+        f"Planner: the true component is the first proposal for {100 * first['rate']:.1f} % of {report['kanji']} kanji "
+        f"(with the meanings of other kanji {100 * first['shuffled']:.1f} %) and among the first five for "
+        f"{100 * five['rate']:.1f} %."
+    )
 
 
 def plan_rates(planner: Planner, kanji: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

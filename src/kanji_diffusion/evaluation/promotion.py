@@ -48,7 +48,7 @@ def decide_promotion(scores: pd.DataFrame, champion: Champion) -> dict[str, Any]
     files are gone, or one that another engine read.
 
     Args:
-        scores: Judged samples of the new version, with `character`, `style` and `ocr`.
+        scores: Scored samples of the new version, with `character`, `style` and `ocr`.
         champion: The version that it is compared with.
 
     Returns:

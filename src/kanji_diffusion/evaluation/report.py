@@ -1,4 +1,4 @@
-"""Sheets of pictures and plots."""
+"""Plots of figures."""
 
 from __future__ import annotations
 

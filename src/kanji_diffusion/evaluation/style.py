@@ -1,4 +1,4 @@
-"""Which style is a picture drawn in? A judge of stroke texture."""
+"""The style that a picture is drawn in, classified by stroke texture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def style_features(clip: ClipScorer, images: np.ndarray) -> np.ndarray:
     return clip.stage_statistics(images) if clip.has_stages else clip.image_features(images)
 
 
-class StyleJudge:
+class StyleClassifier:
     """Multinomial logistic regression on standardised features.
 
     Args:

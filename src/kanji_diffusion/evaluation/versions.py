@@ -13,8 +13,7 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.spread import evenly
-from kanji_diffusion.evaluation.distance import Estimate
-from kanji_diffusion.evaluation.metrics import interval
+from kanji_diffusion.evaluation.intervals import Estimate, interval
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.pictures import decode_images
@@ -36,8 +35,8 @@ class ModelVersion:
         clip: Compares what it draws with the prompt.
         captions: The settings that expand a prompt.
         sampling: The settings that it was evaluated with.
-        scores: Its judged samples, with `character`, `style` and `ocr`.
-        figures: What `metrics.Judges.score` said of them.
+        scores: Its scored samples, with `character`, `style` and `ocr`.
+        figures: What `metrics.SampleMetrics.score` said of them.
         promotion: What `promotion.decide_promotion` said of them.
     """
 
@@ -73,7 +72,7 @@ def reading_gain(new: pd.DataFrame, old: pd.DataFrame, reading: str = "ocr", see
     return interval(gain.to_numpy(), pairs["character"], seed)
 
 
-def pair_sheet(new: pd.DataFrame, old: pd.DataFrame, most: int = 60) -> Image.Image:
+def pair_grid(new: pd.DataFrame, old: pd.DataFrame, most: int = 60) -> Image.Image:
     """Samples of two versions side by side, the old one left, framed green if read as asked for.
 
     Args:
@@ -93,6 +92,6 @@ def pair_sheet(new: pd.DataFrame, old: pd.DataFrame, most: int = 60) -> Image.Im
     kept = [table.iloc[pairs[name]] for table, name in ((old, "row_old"), (new, "row_new"))]
     images = [decode_images(table) for table in kept]
     if images[0].shape != images[1].shape:
-        raise KanjiDiffusionError("The two versions draw pictures of different sizes: compare their sheets instead.")
+        raise KanjiDiffusionError("The two versions draw pictures of different sizes: compare their grids instead.")
     right = np.stack([table["top1"].to_numpy(dtype=bool) for table in kept], axis=1).reshape(-1)
     return sheet(np.stack(images, axis=1).reshape(-1, *images[0].shape[1:]), 12, right.tolist())

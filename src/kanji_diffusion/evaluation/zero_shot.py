@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import Field
 
-from kanji_diffusion.core.settings import Settings
-from kanji_diffusion.evaluation.components import found_figures
-from kanji_diffusion.evaluation.metrics import interval, score_ocr
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.spread import evenly
+from kanji_diffusion.evaluation.components import found_figures, score_components
+from kanji_diffusion.evaluation.intervals import interval
+from kanji_diffusion.evaluation.reading import score_ocr
+from kanji_diffusion.evaluation.settings import ZeroShotSettings
+from kanji_diffusion.glyphs import fonts, render
 from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, expand_prompt
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.structure import ZERO_SHOT
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.resize import resize
-from kanji_diffusion.scoring.components import ComponentRecogniser, components_found
+from kanji_diffusion.scoring.components import ComponentRecogniser
+
+logger = logging.getLogger(__name__)
 
 PARTS, MEANING, REAL = "parts", "meaning", "real"
 """Drawn from the parts, drawn from the meaning alone, and real glyphs."""
@@ -28,13 +35,6 @@ _NO_ENGINE = "there is no OCR engine: pip install 'kanji-diffusion[reader]'"
 _NONE = "there are no such characters: raise `structure.zero_shot` and `evaluation.zero_shot.characters`"
 _NO_MEANING = "none of the characters has a meaning"
 _NO_GLYPH = "no training face has one of the characters"
-
-
-class ZeroShotSettings(Settings):
-    """Characters kept out of all training that are drawn from their parts."""
-
-    characters: int | None = Field(75, ge=0, description="At most so many, spread evenly; null or 0 for none.")
-    in_turn: bool = Field(False, description="Each in one style, the styles in turn; or else each in all styles.")
 
 
 def zero_shot_requests(
@@ -64,14 +64,13 @@ def zero_shot_requests(
     kept = characters[characters["role"] == ZERO_SHOT]
     told = {each: compositions.describe(compositions.of(each)) for each in kept["character"]}
     kept = kept[[_all_fit(told[each], styles, captions, fits) for each in kept["character"]]]
-    count = min(settings.characters or 0, len(kept))
-    kept = kept.iloc[[number * len(kept) // count for number in range(count)]]
+    kept = kept.iloc[evenly(len(kept), settings.characters or 0, endpoint=False)]
     meanings = {row["character"]: next(iter(row["meanings"]), None) for row in kept.to_dict("records")}
     rows = []
     for number, character in enumerate(meanings):
         for place, style in enumerate(styles):
             turn = place == number % len(styles)
-            row = {"character": character, "style": style, "seed": seed + place * count + number}
+            row = {"character": character, "style": style, "seed": seed + place * len(kept) + number}
             if turn or not settings.in_turn:
                 rows.append(row | {"kind": PARTS, "subject": told[character]})
             meaning = meanings[character]
@@ -86,7 +85,47 @@ def _all_fit(subject: str, styles: Sequence[str], captions: CaptionSettings, fit
     return fits is None or all(fits([expand_prompt(subject, style, captions) for style in styles]))
 
 
-def judge_zero_shot(
+def draw_real_glyphs(
+    samples: pd.DataFrame,
+    characters: pd.DataFrame,
+    faces: pd.DataFrame,
+    folder: Path,
+    font_settings: fonts.FontSettings,
+    drawing: render.RenderSettings,
+) -> pd.DataFrame:
+    """Real glyphs of the characters and styles of `samples`.
+
+    In each style, a character is drawn by the training face that has most characters and this one.
+
+    Args:
+        samples: What `zero_shot_requests` returned.
+        characters: Rows of the dictionary with `role`.
+        faces: What `fonts.list_faces` returned.
+        folder: The font folder.
+        font_settings: Limits and thresholds of the audit.
+        drawing: How glyphs are drawn; of each, one view.
+
+    Returns:
+        What `render_glyphs` returns; no row, and a warning in the log, if no face can draw any of them.
+    """
+    wanted = characters[characters["role"] == ZERO_SHOT]
+    wanted = wanted[wanted["character"].isin(samples["character"])].drop(columns="role").reset_index(drop=True)
+    offered = fonts.usable_faces(faces)
+    offered = offered[~offered["held_out"] & offered["style"].isin(samples["style"])]
+    if wanted.empty or offered.empty:
+        return render.no_glyphs()
+    try:
+        audit = fonts.audit_glyphs(offered, wanted, folder, font_settings, drawing.fill * drawing.size)
+    except KanjiDiffusionError as reason:
+        logger.warning("No real glyphs stand beside the zero-shot drawings: %s", reason)
+        return render.no_glyphs()
+    kept = audit[audit["verdict"] == "kept"].merge(offered[["face_id", "style", "coverage"]], on="face_id")
+    first = kept.sort_values(["coverage", "face_id"], ascending=[False, True]).drop_duplicates(["style", "character"])
+    single = drawing.model_copy(update={"views": 1})
+    return render.render_glyphs(offered, wanted, first.drop(columns=["style", "coverage"]), folder, single)
+
+
+def score_zero_shot(
     samples: pd.DataFrame,
     images: np.ndarray,
     real: pd.DataFrame,
@@ -114,17 +153,16 @@ def judge_zero_shot(
     beside = number.reindex(pd.MultiIndex.from_frame(drawn)).to_numpy()
     there = ~np.isnan(beside)
     real_rows = drawn[there].assign(kind=REAL)
-    judged = []
+    scored = []
     for rows, shown in ((samples, images), (real_rows, real_images[beside[there].astype(int)])):
-        rows = rows.reset_index(drop=True)
-        wanted = [compositions.of(character) for character in rows["character"]]
-        seen = components_found(recogniser, shown, wanted)
-        judged.append(pd.concat([rows, score_ocr(rows["character"].tolist(), shown), seen], axis=1))
-    return pd.concat([part for part in judged if len(part)] or judged[:1], ignore_index=True)
+        characters = rows["character"].tolist()
+        found = score_components(recogniser, shown, characters, compositions)
+        scored.append(pd.concat([rows.reset_index(drop=True), score_ocr(characters, shown), found], axis=1))
+    return pd.concat([part for part in scored if len(part)] or scored[:1], ignore_index=True)
 
 
 def zero_shot_report(scores: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
-    """Figures of what `judge_zero_shot` returned, with 95 % intervals over the characters.
+    """Figures of what `score_zero_shot` returned, with 95 % intervals over the characters.
 
     Returns:
         `characters`, and for each kind `pictures`, `ocr` (share that is read exactly) and `found` (share with all
@@ -165,13 +203,13 @@ def image_grid(scores: pd.DataFrame, images: np.ndarray, real: pd.DataFrame, rea
     """Each drawing from parts, and the real glyph beside it, style by style; green is read, red is not.
 
     Args:
-        scores: What `judge_zero_shot` returned.
+        scores: What `score_zero_shot` returned.
         images: The samples, uint8 `[N, H, W]`.
         real: Rows with `character` and `style`.
         real_images: uint8 `[M, H, W]`.
 
     Returns:
-        A sheet; one empty picture if there is no drawing.
+        An image grid; one empty picture if there is no drawing.
     """
     pairs, right = pictures_beside(scores, images, real, real_images)
     if not len(pairs):
@@ -203,6 +241,5 @@ def pictures_beside(
 
 def _figures(rows: pd.DataFrame, seed: int) -> dict[str, float]:
     figures = found_figures(rows["found"], rows["character"], seed)
-    read = interval(rows["ocr"].to_numpy(dtype=float), rows["character"], seed)
-    figures |= {"ocr": read.value, "ocr_low": read.low, "ocr_high": read.high}
+    figures |= interval(rows["ocr"].to_numpy(dtype=float), rows["character"], seed).named("ocr")
     return {name: value for name, value in figures.items() if np.isfinite(value)}

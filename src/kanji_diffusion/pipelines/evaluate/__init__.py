@@ -1,4 +1,4 @@
-"""What the model draws, and what the judges say of it."""
+"""What the model draws, and the metrics of it."""
 
 from kanji_diffusion.pipelines.evaluate.pipeline import create_pipeline
 

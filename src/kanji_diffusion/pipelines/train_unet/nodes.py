@@ -20,6 +20,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
@@ -296,7 +297,7 @@ def _spread(captions: pd.DataFrame, count: int) -> pd.DataFrame:
     count = min(count, len(characters))
     chosen = pd.DataFrame(
         {
-            "character": [characters[number * len(characters) // count] for number in range(count)],
+            "character": characters[evenly(len(characters), count, endpoint=False)],
             "style": [styles[number % len(styles)] for number in range(count)],
         }
     )
