@@ -17,7 +17,7 @@ from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.glyphs.captions import CaptionShares
 from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 SCRIPTS = sorted(path.stem for path in (Path(__file__).parent / "benchmarks").glob("*.py"))
 

@@ -21,7 +21,9 @@ from torch import nn
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.training.checkpoint import newest_checkpoint
-from kanji_diffusion.training.loop import LossOutput, TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.protocols import LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 
 _MOUNT = 'mount -t tmpfs -o size=1g tmpfs "$1" && exec "$2" -m tests.benchmarks.full_disk "$1"'
 _SETTINGS = TrainingSettings(steps=4, batch_size=1, learning_rate=1e-3, checkpoint_every=1, device="cpu")

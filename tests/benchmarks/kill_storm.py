@@ -23,7 +23,9 @@ from torch import nn
 from kanji_diffusion.core.errors import TrainingInterrupted
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.training.checkpoint import load_checkpoint
-from kanji_diffusion.training.loop import LossOutput, TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.protocols import LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 
 _GROUPS = ("module", "ema", "optimizer", "report")
 _SETTINGS = TrainingSettings(

@@ -48,15 +48,15 @@ from torchvision import transforms
 from kanji_diffusion.core.hardware import autocast_dtype, choose_device, set_threads
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.latents import LatentStore
+from kanji_diffusion.diffusion.latents import LatentStore, stage_glyphs
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedule
 from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoder, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.pipelines.train_unet.nodes import stage_glyphs
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.settings import TrainingSettings
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -237,7 +237,9 @@ class Project:
 
     def glyphs(self, stage):
         """The glyphs that `stage` reads, and their captions as rows of `captions`."""
-        kept = stage_glyphs(*map(self.load, ("glyphs", "selected_glyphs", "structure_glyphs")), stage)
+        kept = stage_glyphs(
+            *map(self.load, ("glyphs", "selected_glyphs", "structure_glyphs")), stage.reads, stage.views
+        )
         kept = kept[kept["character"].isin(self.captions["character"])]
         return kept, caption_rows(kept, self.captions)
 

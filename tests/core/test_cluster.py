@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kanji_diffusion.core.cluster import ClusterSettings, connect, mapper
+from kanji_diffusion.core.cluster import ClusterSettings, connect, mapper, share
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
@@ -41,6 +41,25 @@ def model():
     vae = autoencoder(VAESettings(channels=(8, 16), groups=8), 16).eval()
     unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 384).eval()
     return assemble(vae, unet, load_text_encoder(TextEncoderSettings(max_length=16)), ScheduleSettings(), "dpm++")
+
+
+def test_shared_arrays_are_read_from_their_files_and_tensors_keep_their_values(ray_here, tmp_path):
+    import ray
+
+    np.save(tmp_path / "numbers.npy", np.arange(12.0).reshape(4, 3))
+    whole = np.load(tmp_path / "numbers.npy", mmap_mode="r")
+    shared = share(ray, {"whole": whole, "part": whole[1:3], "tensor": torch.arange(5)})
+    found = ray.get(shared)
+    assert found["whole"].filename == whole.filename
+    np.testing.assert_array_equal(found["whole"], whole)
+    np.testing.assert_array_equal(found["part"], whole[1:3])
+    assert found["tensor"].tolist() == [0, 1, 2, 3, 4]
+    # What is not shared is copied as ever, and may be written to.
+    assert ray.get(ray.put(torch.zeros(2))).add_(1).tolist() == [1, 1]
+    (tmp_path / "numbers.npy").unlink()
+    with pytest.raises(ray.exceptions.RaySystemError) as told:
+        ray.get(shared)
+    assert isinstance(told.value.client_exc, FileNotFoundError)
 
 
 def test_rendering_scoring_and_sampling_on_ray_give_what_they_give_here(ray_here, raw_data, model):

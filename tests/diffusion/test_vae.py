@@ -14,7 +14,7 @@ from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.sampling.export import assemble
 from kanji_diffusion.sampling.sampler import SamplingSettings, draw
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from kanji_diffusion.diffusion.vae_loss import (
     trainable,
 )
 from kanji_diffusion.imaging.resize import to_model_range
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 @pytest.fixture

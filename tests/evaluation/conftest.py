@@ -12,7 +12,8 @@ from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import GlyphStore, RecogniserLoss, RecogniserSettings, recogniser
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.settings import TrainingSettings
 
 __all__ = ["model", "text_encoder"]
 

@@ -11,7 +11,7 @@ from kanji_diffusion.pipelines.filter_glyphs import nodes
 from kanji_diffusion.scoring import recogniser
 from kanji_diffusion.scoring.clip import ClipSettings
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import NullTracker
 
 TRAINING = TrainingSettings(steps=1, batch_size=4, learning_rate=0.001, device="cpu")

@@ -17,7 +17,7 @@ from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoderSetti
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.pipelines.train_unet import nodes
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 UNET = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)
 TEXT = TextEncoderSettings(source="trained", max_length=8, width=32, layers=1)

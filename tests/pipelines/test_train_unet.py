@@ -15,6 +15,7 @@ from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.pipelines.train_unet import create_pipeline, nodes
+from kanji_diffusion.sampling.stage_prompts import choose_stage_prompts
 
 TEXT = TextEncoderSettings(max_length=16)
 
@@ -94,7 +95,7 @@ def test_every_glyph_is_trained_with_the_states_of_its_own_captions(captions, gl
 
 
 def test_prompts_of_a_sheet_are_captions_of_what_they_show(captions):
-    prompts = nodes._spread(captions, 2)
+    prompts = choose_stage_prompts(captions, 2)
     for row, prompt in prompts.iterrows():
         assert captions.loc[row, "character"] == prompt["character"]
         assert captions.loc[row, "form"] == "long"

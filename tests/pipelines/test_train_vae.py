@@ -23,7 +23,7 @@ from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
 from kanji_diffusion.pipelines.train_vae import create_pipeline, nodes
 from kanji_diffusion.scoring.clip import ClipSettings, build_scorer
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, recogniser
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import NullTracker
 
 

@@ -9,7 +9,8 @@ from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.settings import TrainingSettings
 
 CHARACTERS = "一口日木火水山花雨学"
 FACES = {

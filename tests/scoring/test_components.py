@@ -28,7 +28,7 @@ from kanji_diffusion.scoring.components import (
     split_characters,
     train_component_recogniser,
 )
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")

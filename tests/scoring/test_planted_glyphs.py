@@ -15,7 +15,7 @@ from kanji_diffusion.scoring.aesthetics import AestheticSettings
 from kanji_diffusion.scoring.clip import ClipSettings
 from kanji_diffusion.scoring.filtering import FilterSettings
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import NullTracker
 
 CHARACTERS = "一口日木火水山花雨学人入大犬年車音空金青右左石百村町林森"

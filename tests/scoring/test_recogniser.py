@@ -19,7 +19,8 @@ from kanji_diffusion.scoring.recogniser import (
     reading_margins,
     recogniser,
 )
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.settings import TrainingSettings
 
 SETTINGS = RecogniserSettings(channels=(16, 32, 48))
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from kanji_diffusion.training.loop import LossOutput, TrainingSettings, run_folder
+from kanji_diffusion.training.identity import run_folder
+from kanji_diffusion.training.protocols import LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 class Points:

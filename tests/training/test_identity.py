@@ -27,9 +27,9 @@ from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, recogniser
-from kanji_diffusion.training import identity, launch, loop
+from kanji_diffusion.training import identity, launch
 from kanji_diffusion.training.identity import module_identity
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 def small_unet(**changes):
@@ -225,7 +225,7 @@ def test_data_loss_and_code_count(line, monkeypatch):
     first = run_name(module, store, settings)
     assert first != run_name(module, Points(40), settings)
     assert first != run_name(module, store, settings, Other())
-    monkeypatch.setattr(loop, "CODE_VERSION", identity.CODE_VERSION + 1)
+    monkeypatch.setattr(identity, "CODE_VERSION", identity.CODE_VERSION + 1)
     assert first != run_name(module, store, settings)
 
 

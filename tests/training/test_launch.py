@@ -17,7 +17,7 @@ from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
 from kanji_diffusion.training import launch
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 ONE, TWO = ClusterSettings(), ClusterSettings(workers=2)
 
@@ -109,6 +109,15 @@ def test_two_workers_give_the_result_of_one_also_when_one_is_killed(unet, tmp_pa
     loss = DiffusionLoss(ScheduleSettings(), DiffusionLossSettings())
     again = launch.train(module, loss, store, settings, name="unet", cluster=ONE, checkpoints=tmp_path / "two")
     assert relative_difference(again, trained["two"]) == 0
+
+
+def test_data_that_the_workers_cannot_read_is_named(unet, tmp_path, ray_here):
+    module, store, settings = unet()
+    # This process has mapped it already.
+    (tmp_path / "mean.npy").unlink()
+    loss = DiffusionLoss(ScheduleSettings(), DiffusionLossSettings())
+    with pytest.raises(KanjiDiffusionError, match=r"A worker of unet cannot read .*mean\.npy: keep the project's data"):
+        launch.train(module, loss, store, settings, name="unet", cluster=TWO)
 
 
 def test_nan_on_one_worker_skips_the_step_on_both(line, ray_here, caplog):

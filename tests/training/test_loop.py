@@ -11,7 +11,8 @@ from tests.training.conftest import Points, Recorder, SquareLoss
 from torch import nn
 
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
-from kanji_diffusion.training.loop import Run, learning_rate, train
+from kanji_diffusion.training.loop import Job, Trainer, train
+from kanji_diffusion.training.settings import learning_rate
 from kanji_diffusion.training.tracker import NullTracker
 from kanji_diffusion.training.workers import Workers
 
@@ -68,9 +69,9 @@ def test_parts_of_a_batch_give_the_whole_batchs_result(line):
 def test_gathering_ahead_as_for_an_accelerator_changes_no_bit(line, tmp_path):
     def ahead(loss):
         module, store, settings = line(accumulate=2)
-        run = Run(module, loss, store, settings, "line", tmp_path, NullTracker(), None, Workers())
-        run.ahead = True
-        return run.train()
+        trainer = Trainer(Job(module, loss, settings, "line", tmp_path), store, NullTracker(), Workers())
+        trainer.loader.prefetch = True
+        return trainer.train()
 
     with pytest.raises(TrainingInterrupted):
         ahead(Stopping(33))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kanji_diffusion.training.loop import TrainingSettings, optimizers
 from kanji_diffusion.training.muon import Muon, is_matrix, orthogonal
+from kanji_diffusion.training.optimizers import Optimizers
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 def spread(rows, columns, seed=0):
@@ -67,23 +68,19 @@ def test_biases_norms_and_a_pictures_first_and_last_convolutions_are_adamws():
         nn.Conv2d(2, 64, 3), nn.GroupNorm(8, 64), nn.Conv2d(64, 64, 3), nn.Linear(64, 32), nn.Conv2d(64, 2, 3)
     )
     settings = TrainingSettings(steps=1, batch_size=1, learning_rate=0.1, optimizer="muon")
-    adamw, muon = optimizers(list(module.parameters()), settings, torch.device("cpu"))
+    adamw, muon = Optimizers(module, settings).optimizers
     assert isinstance(muon, Muon)
     assert muon.param_groups[0]["params"] == [module[2].weight, module[3].weight]
     assert len(adamw.param_groups[0]["params"]) == len(list(module.parameters())) - 2
     assert not any(is_matrix(each) for each in adamw.param_groups[0]["params"])
-    (alone,) = optimizers(
-        list(module.parameters()),
-        TrainingSettings(**settings.model_dump() | {"optimizer": "adamw"}),
-        torch.device("cpu"),
-    )
+    (alone,) = Optimizers(module, settings.model_copy(update={"optimizer": "adamw"})).optimizers
     assert len(alone.param_groups[0]["params"]) == len(list(module.parameters()))
 
 
 def test_tables_of_embeddings_are_adamws():
     module = nn.Sequential(nn.Embedding(64, 64), nn.Linear(64, 64))
     settings = TrainingSettings(steps=1, batch_size=1, learning_rate=0.1, optimizer="muon")
-    adamw, muon = optimizers(list(module.parameters()), settings, torch.device("cpu"), [module[0].weight])
+    adamw, muon = Optimizers(module, settings).optimizers
     assert [each.shape for each in muon.param_groups[0]["params"]] == [(64, 64)]
     assert muon.param_groups[0]["params"][0] is module[1].weight
     assert module[0].weight in set(adamw.param_groups[0]["params"])

@@ -8,7 +8,8 @@ from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoderSettings, new_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
-from kanji_diffusion.training.loop import TrainingSettings, run_folder
+from kanji_diffusion.training.identity import run_folder
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 class Nothing:

@@ -1,4 +1,4 @@
-"""Ray, where one process is not enough: joining a cluster, and mapping a function over blocks of work.
+"""Ray, where one process is not enough: joining a cluster, mapping a function over blocks of work, sharing data.
 
 Ray is imported only when more than one worker is asked for.
 """
@@ -6,13 +6,17 @@ Ray is imported only when more than one worker is asked for.
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import pickle
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
@@ -116,6 +120,39 @@ class _Applied:
             return self._function(item)
         except KanjiDiffusionError as error:
             return error
+
+
+def share(ray: Any, value: Any) -> Any:
+    """Put `value` where all workers find it: memory-mapped arrays by their path, other memory once for each machine.
+
+    Returns:
+        A reference for `ray.get`, which gives a copy whose arrays and tensors must not be written to.
+    """
+    ray.util.register_serializer(np.memmap, serializer=_file_or_array, deserializer=_array)
+    ray.util.register_serializer(torch.Tensor, serializer=torch.Tensor.numpy, deserializer=_tensor)
+    try:
+        return ray.put(value)
+    finally:
+        # Modules go to the workers as well, and theirs are written to.
+        ray.util.deregister_serializer(np.memmap)
+        ray.util.deregister_serializer(torch.Tensor)
+
+
+def _file_or_array(array: np.memmap) -> tuple[Any, ...] | np.ndarray:
+    # A part of a memory-mapped array has the file's name, too, but another base.
+    if isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
+        return array.filename, array.dtype, "r", array.offset, array.shape
+    return np.asarray(array)
+
+
+def _array(shared: tuple[Any, ...] | np.ndarray) -> np.ndarray:
+    return np.memmap(*shared) if isinstance(shared, tuple) else shared
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def connect(settings: ClusterSettings) -> Any:

@@ -41,7 +41,8 @@ class SampleRandom:
         self.sample = sample
 
     def _bits(self, purpose: str, count: int) -> torch.Tensor:
-        key = torch.tensor([self.seed * 1_000_003 + zlib.crc32(purpose.encode())], device=self.sample.device)
+        # Filled on the device: a copy would wait for all that an accelerator still computes.
+        key = torch.full((1,), self.seed * 1_000_003 + zlib.crc32(purpose.encode()), device=self.sample.device)
         rows = _mix(_mix(key) + self.sample * _GOLDEN)
         elements = torch.arange(1, count + 1, device=self.sample.device) * _GOLDEN
         return _mix(rows[:, None] + elements)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from diffusers import AutoencoderKL
 from pydantic import Field
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.core.settings import Settings
 
 # Name of each bin of stroke counts, and the count that it lies above.
@@ -65,6 +67,23 @@ def require_gate(report: Mapping[str, Any], gate: GateSettings) -> None:
         raise KanjiDiffusionError(
             f"The autoencoder did not pass its gate: {', '.join(failures)}; look at `reconstruction_sheet` and train "
             "it longer (`vae.training.steps`) or with more channels, or change `vae.gate`."
+        )
+
+
+def require_passed(gate: Mapping[str, Any], vae: AutoencoderKL) -> None:
+    """Check that it was `vae` that passed the gate.
+
+    Args:
+        gate: What is kept of a passed gate, with the fingerprint `vae` of the weights.
+        vae: The autoencoder.
+
+    Raises:
+        KanjiDiffusionError: If it was another.
+    """
+    if gate["vae"] != tensors_fingerprint(vae.state_dict()):
+        raise KanjiDiffusionError(
+            "This version of `vae` has not passed its gate: run `kedro run --pipeline=train_vae`, "
+            "or pin a version of `vae` and `vae_gate` that belong together with --load-versions."
         )
 
 

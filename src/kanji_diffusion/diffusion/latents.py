@@ -1,23 +1,33 @@
-"""The UNet's training samples: latents and caption states, gathered from memory-mapped arrays."""
+"""The UNet's training samples: latents of glyphs and their captions, read from memory-mapped arrays."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import warnings
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from diffusers import AutoencoderKL
 from pydantic import Field, RootModel
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.randomness import ROOT_OF_TWO, SampleRandom
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.diffusion.conditioning import FIRST_CAPTION
+from kanji_diffusion.diffusion.vae import encode, factor
+from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.structure import STRUCTURE
-from kanji_diffusion.training.loop import Batch
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.resize import resize
+from kanji_diffusion.training.protocols import Batch
+
+logger = logging.getLogger(__name__)
 
 
 class CaptionDropoutSettings(Settings):
@@ -51,6 +61,82 @@ def read_only_tensor(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array)
 
 
+def stage_glyphs(
+    glyphs: pd.DataFrame,
+    selected: pd.DataFrame,
+    structure_glyphs: pd.DataFrame,
+    reads: Literal["all", "styles", "structure"] = "all",
+    views: int | None = None,
+) -> pd.DataFrame:
+    """The glyphs that a stage reads.
+
+    Args:
+        glyphs: Of `characters` in all faces.
+        selected: Those of them that were not filtered out.
+        structure_glyphs: Of structure characters.
+        reads: `styles` are the selected glyphs, `structure` all characters in the faces of `structure_glyphs`.
+        views: Views of each glyph; None for all.
+
+    Raises:
+        KanjiDiffusionError: If none is left.
+    """
+    kept = glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])]
+    if reads == "structure":
+        kept = kept[kept["face_id"].isin(structure_glyphs["face_id"].unique())]
+    if reads != "styles" and len(structure_glyphs):
+        kept = pd.concat([kept, structure_glyphs], ignore_index=True)
+    if views is not None:
+        kept = kept[kept["view"] < views]
+    if kept.empty:
+        read = f"the glyphs of `reads: {reads}`" + (f", their first {views} views" if views else "")
+        raise KanjiDiffusionError(
+            f"A stage reads {read}, of which there is none: raise its `views`, change what it `reads`, loosen "
+            "`filter`, or pin versions of `glyphs` and `selected_glyphs` that belong together with --load-versions."
+        )
+    return kept
+
+
+def encode_glyphs(
+    vae: AutoencoderKL, glyphs: pd.DataFrame, captions: pd.DataFrame, resolution: int, repeats: StyleRepeats
+) -> dict[str, np.ndarray]:
+    """Latent distributions of glyphs at one resolution, and their captions.
+
+    Args:
+        vae: Encodes.
+        glyphs: Their pictures, characters and styles; those without a caption are left out.
+        captions: Texts and their shares.
+        resolution: Side of the pictures, in pixels.
+        repeats: How often each style is read.
+
+    Returns:
+        `mean` and `std` `[N, C, h, w]`; `captions` and `shares` `[N, K]`, rows of the caption states and how often each
+        is read; `repeats` `[N]`.
+
+    Raises:
+        KanjiDiffusionError: If the glyphs cannot be encoded at this resolution.
+    """
+    captioned = glyphs["character"].isin(captions["character"])
+    if not captioned.all():
+        logger.warning("%d glyphs have no caption and are left out of a stage.", (~captioned).sum())
+        glyphs = glyphs[captioned]
+    images = decode_images(glyphs)
+    rendered = images.shape[-1]
+    if resolution > rendered or resolution % factor(vae):
+        raise KanjiDiffusionError(
+            f"A stage's resolution is {resolution} pixels: it must be a multiple of {factor(vae)}, which "
+            f"one latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
+        )
+    mean, std = encode(vae, resize(images, resolution))
+    rows = caption_rows(glyphs, captions)
+    return {
+        "mean": mean,
+        "std": std,
+        "captions": np.where(rows >= 0, rows + FIRST_CAPTION, -1),
+        "shares": np.where(rows >= 0, captions["share"].to_numpy(dtype=np.float32)[rows], 0),
+        "repeats": repeats.of(glyphs),
+    }
+
+
 class LatentStore:
     """Latents with, at each read, one of their captions or the empty one.
 
@@ -82,6 +168,12 @@ class LatentStore:
         self.dropout = dropout
         once = np.arange(len(self.mean))
         self.entries = torch.from_numpy(once if repeats is None else once.repeat(repeats))
+
+    @classmethod
+    def of_stage(cls, encoded: Mapping[str, np.ndarray], states: np.ndarray, dropout: float) -> LatentStore:
+        """The store of what `encode_glyphs` returned."""
+        latents = {name: encoded[name] for name in ("mean", "std")}
+        return cls(latents, states, encoded["captions"], dropout, encoded["repeats"], encoded["shares"])
 
     def __reduce__(self) -> tuple[type[LatentStore], tuple[Any, ...]]:
         # Pickled by its arguments, so that memory-mapped arrays may go to other processes by their path.

@@ -11,7 +11,7 @@ from kanji_diffusion.core.fingerprint import fingerprint
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, signal_to_noise, training_schedule
-from kanji_diffusion.training.loop import Batch, LossOutput
+from kanji_diffusion.training.protocols import Batch, LossOutput
 
 TIMESTEP_BINS = 5
 _UNIFORM = 0.1
@@ -70,14 +70,14 @@ class DiffusionLoss:
         mean = batch["mean"]
         shape = mean.shape[1:]
         latents = mean + batch["std"] * random.normal("posterior", *shape)
-        share = random.spread("timestep")
-        timesteps = self._drawn.to(share.device)[(share * len(self._drawn)).long()]
+        self._drawn, self.weights = (table.to(mean.device) for table in (self._drawn, self.weights))
+        timesteps = self._drawn[(random.spread("timestep") * len(self._drawn)).long()]
         noise = random.normal("noise", *shape)
         noisy = self.schedule.add_noise(latents, noise, timesteps)
         target = self._target(latents, noise, timesteps)
         predicted = unet(noisy, timesteps, encoder_hidden_states=batch["states"]).sample
         errors = F.mse_loss(predicted.float(), target, reduction="none").mean(dim=(1, 2, 3))
-        weighted = errors * self.weights.to(errors.device)[timesteps]
+        weighted = errors * self.weights[timesteps]
         terms = {"weighted_error": weighted.detach()}
         bins = timesteps * TIMESTEP_BINS // len(self.weights)
         for number in range(TIMESTEP_BINS):

@@ -21,7 +21,8 @@ from kanji_diffusion.diffusion import adversarial
 from kanji_diffusion.diffusion.adversarial import AdversarialSettings, AdversarialVAE
 from kanji_diffusion.diffusion.perceptual import LPIPS, SMALLEST_PICTURE, ClipDistance, FeatureDistance
 from kanji_diffusion.diffusion.vae import factor, vae_input
-from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings
+from kanji_diffusion.training.protocols import Batch, LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 
 # Where weights lie is no setting: what they are counts by themselves.
 _PLACES = {"lpips": {"trunk", "heads"}}

@@ -30,7 +30,7 @@ from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_fol
 from kanji_diffusion.imaging.resize import to_model_range
 from kanji_diffusion.imaging.warp import bend
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
-from kanji_diffusion.training.loop import Batch, LossOutput
+from kanji_diffusion.training.protocols import Batch, LossOutput
 
 TRAINED = "trained"
 

@@ -30,7 +30,9 @@ from kanji_diffusion.glyphs.kanjivg import LAYOUTS, WHOLE, Composition
 from kanji_diffusion.imaging import halves
 from kanji_diffusion.imaging.resize import resample, to_model_range
 from kanji_diffusion.imaging.warp import BendSettings, bend
-from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.protocols import Batch, LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 _DEEPEST = 2

@@ -18,7 +18,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.imaging.resize import interpolate, to_model_range
 from kanji_diffusion.imaging.warp import BendSettings, bend
-from kanji_diffusion.training.loop import Batch, LossOutput
+from kanji_diffusion.training.protocols import Batch, LossOutput
 
 SIDE = 64
 """Of the pictures that the recogniser reads, in pixels."""

@@ -21,11 +21,16 @@ import torch
 from torch import nn
 
 from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
+from kanji_diffusion.training.protocols import Loss, Store
+from kanji_diffusion.training.settings import TrainingSettings, with_resolved_precision
 
 CODE_VERSION = 1
 """Raised by one with every change of the code that changes what a training run ends with (see CONTRIBUTING.md)."""
 
 _LIBRARIES = ("diffusers", "transformers", "open_clip_torch")
+
+# Settings that tell what is reported and saved, how long one tries, and where, but not what a run ends with.
+_NOT_OF_THE_RESULT = {"report_every", "sheet_every", "checkpoint_every", "max_skipped", "device"}
 
 # Hooks, caches and registries of every module; its tensors and parts are looked at one by one.
 _REGISTRIES = frozenset(vars(nn.Module()))
@@ -42,6 +47,31 @@ _WITHOUT_EFFECT = frozenset(
 )
 # What a configuration of transformers notes when its model is saved.
 _NOTES = frozenset({"architectures", "dtype", "model_type"})
+
+
+def run_folder(
+    module: nn.Module, loss: Loss, store: Store, settings: TrainingSettings, name: str, checkpoints: Path | None
+) -> Path | None:
+    """Where the checkpoints of a run lie: below `checkpoints`, by everything that its result depends on.
+
+    That is the module with all its settings and weights, the loss, the data, the settings of training with the
+    precision that the device computes in, the versions of the libraries, and `CODE_VERSION`. The number of workers is
+    not among it: a run may be continued with another.
+
+    Raises:
+        KanjiDiffusionError: If the precision is that of a device which is not there.
+    """
+    if checkpoints is None:
+        return None
+    parts = {
+        "module": module_identity(module),
+        "loss": loss.fingerprint(),
+        "store": store.fingerprint(),
+        "settings": with_resolved_precision(settings).model_dump(exclude=_NOT_OF_THE_RESULT),
+        "libraries": library_versions(),
+        "code": CODE_VERSION,
+    }
+    return checkpoints / name / fingerprint(parts)
 
 
 def library_versions() -> dict[str, str]:

@@ -26,7 +26,8 @@ from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import resample
 from kanji_diffusion.scoring import aesthetics, clip, components, consensus, filtering, recogniser
-from kanji_diffusion.training.loop import TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 _SHOWN = 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,22 +11,25 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from PIL import Image
 from pydantic import Field
-from torch import nn
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.cluster import ClusterSettings
-from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.core.settings import Settings
-from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentStore, StyleRepeats
+from kanji_diffusion.diffusion.conditioning import Conditioning
+from kanji_diffusion.diffusion.gate import require_passed
+from kanji_diffusion.diffusion.latents import (
+    CaptionDropoutSettings,
+    LatentStore,
+    StyleRepeats,
+    encode_glyphs,
+    stage_glyphs,
+)
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
-from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedule
+from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import (
     TRAINED,
-    TextConditionedUNet,
     TextEncoder,
     TextEncoderSettings,
     continue_text_encoder,
@@ -36,23 +38,16 @@ from kanji_diffusion.diffusion.text import (
 )
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, earlier_text_encoder, earlier_unet, text_unet
 from kanji_diffusion.evaluation.metrics import quick_figures
-from kanji_diffusion.glyphs.captions import caption_rows, drawing_captions
 from kanji_diffusion.glyphs.compositions import SLOTS
 from kanji_diffusion.imaging.grid import sheet
-from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.sampling.export import TextToKanji, assemble
-from kanji_diffusion.sampling.sampler import SamplingSettings, sample
+from kanji_diffusion.sampling.sampler import SamplingSettings
+from kanji_diffusion.sampling.stage_prompts import choose_stage_prompts, draw_stage_prompts
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.training.launch import train
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
-
-logger = logging.getLogger(__name__)
-
-# Row 0 of the caption states is the empty caption.
-_FIRST_CAPTION = 1
 
 
 class StageSettings(Settings):
@@ -143,40 +138,11 @@ def encode_latents(
     stage: StageSettings,
     repeats: StyleRepeats,
 ) -> dict[str, np.ndarray]:
-    """What a stage is trained on: latent distributions of its glyphs at its resolution, and their captions.
-
-    Returns:
-        `mean` and `std` `[N, C, h, w]`; `captions` and `shares` `[N, K]`, rows of the caption states and how often each
-        is read; `repeats` `[N]`.
-    """
-    if gate["vae"] != tensors_fingerprint(vae.state_dict()):
-        raise KanjiDiffusionError(
-            "This version of `vae` has not passed its gate: run `kedro run --pipeline=train_vae`, "
-            "or pin a version of `vae` and `vae_gate` that belong together with --load-versions."
-        )
-    kept = stage_glyphs(glyphs, selected, structure_glyphs, stage)
+    """What a stage is trained on: latent distributions of its glyphs at its resolution, and their captions."""
+    require_passed(gate, vae)
+    kept = stage_glyphs(glyphs, selected, structure_glyphs, stage.reads, stage.views)
     every = pd.concat([captions, structure_captions], ignore_index=True)
-    captioned = kept["character"].isin(every["character"])
-    if not captioned.all():
-        logger.warning("%d glyphs have no caption and are left out of a stage.", (~captioned).sum())
-        kept = kept[captioned]
-    images = decode_images(kept)
-    rendered = images.shape[-1]
-    if stage.resolution > rendered or stage.resolution % vaes.factor(vae):
-        raise KanjiDiffusionError(
-            f"A stage's resolution is {stage.resolution} pixels: it must be a multiple of {vaes.factor(vae)}, which "
-            f"one latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
-        )
-    mean, std = vaes.encode(vae, resize(images, stage.resolution))
-    rows = caption_rows(kept, every)
-    shares = np.where(rows >= 0, every["share"].to_numpy(dtype=np.float32)[rows], 0)
-    return {
-        "mean": mean,
-        "std": std,
-        "captions": np.where(rows >= 0, rows + _FIRST_CAPTION, -1),
-        "shares": shares,
-        "repeats": repeats.of(kept),
-    }
+    return encode_glyphs(vae, kept, every, stage.resolution, repeats)
 
 
 def train_stage(
@@ -199,34 +165,24 @@ def train_stage(
 
     With a `text_encoder` that is trained along, this too. Checkpoints and curves are those of `unet_<name>`.
     """
-    prompts = _spread(captions, stage.live_prompts)
+    conditioning = Conditioning(caption_states, text_encoder)
+    prompts = choose_stage_prompts(captions, stage.live_prompts)
     torch.manual_seed(stage.training.seed)
     unet = continue_unet(start, latents["mean"].shape[-1], stage.grow, stage.grow_layers)
     if stage.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    module: nn.Module = unet
-    if text_encoder:
-        module = TextConditionedUNet(unet, text_encoder.model.requires_grad_(True))
-
-    def draw(module: nn.Module) -> Image.Image:
-        drawn = module.unet if isinstance(module, TextConditionedUNet) else module
-        return sheet(_draw(drawn, vae, schedule, caption_states, text_encoder, prompts, stage.sampling), columns=10)
-
-    read = caption_states["tokens"] if text_encoder else caption_states["states"]
-    captioned, repeats, shares = (latents[name] for name in ("captions", "repeats", "shares"))
-    store = LatentStore(
-        {name: latents[name] for name in ("mean", "std")}, read, captioned, dropout.rate, repeats, shares
-    )
     train(
-        module,
+        conditioning.module(unet),
         DiffusionLoss(schedule, loss, stage.emphasis),
-        store,
+        LatentStore.of_stage(latents, conditioning.entries, dropout.rate),
         stage.training,
         name=f"unet_{name}",
         cluster=cluster,
         checkpoints=checkpoints,
         tracker=tracker,
-        sheet=draw,
+        sheet=lambda module: sheet(
+            draw_stage_prompts(module, vae, schedule, conditioning, prompts, stage.sampling), columns=10
+        ),
     )
     return [unet, text_encoder] if text_encoder else unet
 
@@ -243,9 +199,10 @@ def sample_stage(
     text_encoder: TextEncoder | None = None,
 ) -> tuple[Image.Image, dict[str, Any]]:
     """What the stage can draw: a sheet of fixed prompts and seeds, how much of it is read as asked for, CLIP score."""
-    prompts = _spread(captions, stage.prompts)
+    conditioning = Conditioning(caption_states, text_encoder)
+    prompts = choose_stage_prompts(captions, stage.prompts)
     with Progress(f"sampling at {stage.resolution} px", len(prompts), unit="picture") as progress:
-        pictures = _draw(unet, vae, schedule, caption_states, text_encoder, prompts, stage.sampling, progress)
+        pictures = draw_stage_prompts(unet, vae, schedule, conditioning, prompts, stage.sampling, progress.advance)
     meant = captions.loc[captions["form"] == "long", ["character", "style", "text"]].rename(columns={"text": "prompt"})
     right, report = quick_figures(prompts.merge(meant, on=["character", "style"]), pictures, recogniser, clip_model)
     return sheet(pictures, columns=10, right=right.tolist()), report
@@ -263,68 +220,3 @@ def assemble_model(
     """The finished model: a plain diffusers pipeline, and its planner if captions told how characters are built."""
     text = text_encoder or load_text_encoder(settings)
     return TextToKanji(assemble(vae, unet, text, schedule, sampling.sampler), planner)
-
-
-def stage_glyphs(
-    glyphs: pd.DataFrame, selected: pd.DataFrame, structure_glyphs: pd.DataFrame, stage: StageSettings
-) -> pd.DataFrame:
-    """The glyphs that a stage reads, of their first `stage.views` views; None for all.
-
-    Raises:
-        KanjiDiffusionError: If none is left.
-    """
-    kept = glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])]
-    if stage.reads == "structure":
-        kept = kept[kept["face_id"].isin(structure_glyphs["face_id"].unique())]
-    if stage.reads != "styles" and len(structure_glyphs):
-        kept = pd.concat([kept, structure_glyphs], ignore_index=True)
-    if stage.views is not None:
-        kept = kept[kept["view"] < stage.views]
-    if kept.empty:
-        read = f"the glyphs of `reads: {stage.reads}`" + (f", their first {stage.views} views" if stage.views else "")
-        raise KanjiDiffusionError(
-            f"A stage reads {read}, of which there is none: raise its `views`, change what it `reads`, loosen "
-            "`filter`, or pin versions of `glyphs` and `selected_glyphs` that belong together with --load-versions."
-        )
-    return kept
-
-
-def _spread(captions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Captions of `count` characters spread evenly, the styles in turn; the index is the caption's row."""
-    long = drawing_captions(captions)
-    characters = long["character"].unique()
-    styles = sorted(long["style"].unique())
-    count = min(count, len(characters))
-    chosen = pd.DataFrame(
-        {
-            "character": characters[evenly(len(characters), count, endpoint=False)],
-            "style": [styles[number % len(styles)] for number in range(count)],
-        }
-    )
-    return chosen.merge(long.reset_index(names="row"), on=["character", "style"]).set_index("row")
-
-
-def _draw(
-    unet: nn.Module,
-    vae: AutoencoderKL,
-    schedule: ScheduleSettings,
-    caption_states: dict[str, np.ndarray],
-    text_encoder: TextEncoder | None,
-    prompts: pd.DataFrame,
-    sampling: SamplingSettings,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    if text_encoder:
-        states = text_encoder.states(["", *prompts["text"]])
-    else:
-        states = torch.from_numpy(caption_states["states"][[0, *(prompts.index.to_numpy() + _FIRST_CAPTION)]])
-    return sample(
-        unet,
-        vae.to(unet.device),
-        training_schedule(schedule),
-        states[1:],
-        states[0],
-        list(range(len(prompts))),
-        sampling,
-        progress.advance if progress else None,
-    )

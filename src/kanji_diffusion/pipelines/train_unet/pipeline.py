@@ -89,61 +89,60 @@ def _stage(name: str, start: str, start_text: str | None) -> Pipeline:
     }
     starts = {"start": start} | ({"start_text": start_text} if start_text else {})
     return Pipeline(
-        [
-            Node(
-                nodes.encode_latents,
-                [
-                    "vae",
-                    "vae_gate",
-                    "glyphs",
-                    "selected_glyphs",
-                    "structure_glyphs",
-                    "captions",
-                    "structure_captions",
-                    "params:stage",
-                    "params:style_repeats",
-                ],
-                "latents",
-                name="encode_latents",
-            ),
-            Node(
-                update_wrapper(partial(nodes.train_stage, name=name), nodes.train_stage),
-                {
-                    "latents": "latents",
-                    "caption_states": "caption_states",
-                    "captions": "captions",
-                    "start": "start",
-                    "vae": "vae",
-                    "stage": "params:stage",
-                    "schedule": "params:schedule",
-                    "loss": "params:diffusion_loss",
-                    "dropout": "params:caption_dropout",
-                    "cluster": "params:cluster",
-                    "tracker": "tracker",
-                    "checkpoints": "checkpoints",
-                }
-                | ({"text_encoder": "start_text"} if start_text else {}),
-                ["unet", "text_encoder"] if start_text else "unet",
-                name="train_stage",
-            ),
-            Node(
-                nodes.sample_stage,
-                {
-                    "unet": "unet",
-                    "vae": "vae",
-                    "captions": "captions",
-                    "caption_states": "caption_states",
-                    "recogniser": "recogniser",
-                    "clip_model": "clip_model",
-                    "stage": "params:stage",
-                    "schedule": "params:schedule",
-                }
-                | ({"text_encoder": "text_encoder"} if start_text else {}),
-                ["sample_sheet", "report"],
-                name="sample_stage",
-            ),
-        ],
+        [_encode(), _train(name, bool(start_text)), _sample(bool(start_text))],
         inputs={name: name for name in shared} | starts,
         parameters={name: name for name in parameters} | {"params:stage": f"params:stages.{name}"},
         namespace=name,
+    )
+
+
+def _encode() -> Node:
+    glyphs = ["glyphs", "selected_glyphs", "structure_glyphs", "captions", "structure_captions"]
+    return Node(
+        nodes.encode_latents,
+        ["vae", "vae_gate", *glyphs, "params:stage", "params:style_repeats"],
+        "latents",
+        name="encode_latents",
+    )
+
+
+def _train(stage: str, trains_text: bool) -> Node:
+    return Node(
+        update_wrapper(partial(nodes.train_stage, name=stage), nodes.train_stage),
+        {
+            "latents": "latents",
+            "caption_states": "caption_states",
+            "captions": "captions",
+            "start": "start",
+            "vae": "vae",
+            "stage": "params:stage",
+            "schedule": "params:schedule",
+            "loss": "params:diffusion_loss",
+            "dropout": "params:caption_dropout",
+            "cluster": "params:cluster",
+            "tracker": "tracker",
+            "checkpoints": "checkpoints",
+        }
+        | ({"text_encoder": "start_text"} if trains_text else {}),
+        ["unet", "text_encoder"] if trains_text else "unet",
+        name="train_stage",
+    )
+
+
+def _sample(trains_text: bool) -> Node:
+    return Node(
+        nodes.sample_stage,
+        {
+            "unet": "unet",
+            "vae": "vae",
+            "captions": "captions",
+            "caption_states": "caption_states",
+            "recogniser": "recogniser",
+            "clip_model": "clip_model",
+            "stage": "params:stage",
+            "schedule": "params:schedule",
+        }
+        | ({"text_encoder": "text_encoder"} if trains_text else {}),
+        ["sample_sheet", "report"],
+        name="sample_stage",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,21 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
-from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.adversarial import AdversarialVAE
-from kanji_diffusion.diffusion.vae_loss import CropStore, FinishSettings, VAELoss, VAELossSettings, finishing, trainable
+from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
+from kanji_diffusion.diffusion.vae_training import VAERecipe, train_autoencoder
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.ink import hole_counts, stroke_overlap
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.launch import train
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 _WORST = 48
-# Glyphs, spread evenly, whose latents tell mean and deviation of each channel.
-_COUNTED = 2000
 # Glyphs, spread evenly, whose reconstructions are measured.
 _MEASURED = 2500
 
@@ -49,41 +47,14 @@ def train_vae(
     tracker: Tracker,
     checkpoints: Path,
 ) -> AutoencoderKL:
-    """The autoencoder, trained on crops or pretrained, with its latent statistics (of 2,000 glyphs) folded in.
-
-    One that is trained here keeps only the latent channels that hold something. After the crops its decoder is trained
-    on whole pictures: they hold more paper, and the group normalisation of an autoencoder that has seen crops alone
-    leaves that paper grey.
-    """
+    """The autoencoder, trained on the selected glyphs or pretrained; see `train_autoencoder`."""
     images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
-    counted = images[evenly(len(images), _COUNTED)]
-    pretrained = settings.source != vaes.TRAINED
-    device = choose_device(training.device)
-    torch.manual_seed(training.seed)
-    size = images.shape[-1]
-    vae = vaes.pretrained_autoencoder(settings.source) if pretrained else vaes.autoencoder(settings, size)
-    module = trainable(vae, loss, size, crop)
-    visual = clip_model.model.visual if loss.perceptual else None
-
-    def train_on(side: int, loss: VAELossSettings, training: TrainingSettings, name: str) -> None:
-        store, terms = CropStore(images, side), VAELoss(loss, training.batch_size, visual)
-        train(module, terms, store, training, name=name, cluster=cluster, checkpoints=checkpoints, tracker=tracker)
-
-    if settings.fine_tune or not pretrained:
-        train_on(crop, loss, training, "vae")
-        if not pretrained:
-            latents = vaes.encode(vae.to(device), counted)
-            vae = vaes.without_empty_channels(vae.cpu(), *latents)
-            if isinstance(module, AdversarialVAE):
-                module.vae = vae
-            else:
-                module = vae
-        if finish:
-            with vaes.frozen_encoder(vae):
-                train_on(size, finishing(loss, finish), finish, "vae_decoder")
-    mean, std = vaes.encode(vae.to(device), counted)
-    vaes.fold_latent_statistics(vae.cpu(), mean, std)
-    return vae
+    return train_autoencoder(
+        images,
+        VAERecipe(settings, loss, training, finish, crop),
+        clip_model.model.visual if loss.perceptual else None,
+        partial(train, cluster=cluster, checkpoints=checkpoints, tracker=tracker),
+    )
 
 
 def measure_reconstructions(
