@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from kanji_diffusion.glyphs import dictionary, fonts, render
-from kanji_diffusion.glyphs.compositions import Compositions, composition_table, name_components
+from kanji_diffusion.glyphs.compositions import Compositions, composition_table
 from kanji_diffusion.glyphs.kanjivg import Composition
+from kanji_diffusion.glyphs.naming import name_components
 from kanji_diffusion.scoring.components import ComponentRecogniser, ComponentSettings, train_component_recogniser
 from kanji_diffusion.training.settings import TrainingSettings
 

@@ -19,9 +19,10 @@ from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.glyphs import fonts
-from kanji_diffusion.glyphs.compositions import Compositions, composition_table, name_components
+from kanji_diffusion.glyphs.compositions import Compositions, composition_table
 from kanji_diffusion.glyphs.dictionary import read_kanjidic2, select_characters
 from kanji_diffusion.glyphs.kanjivg import kanjivg_folder, read_kanjivg
+from kanji_diffusion.glyphs.naming import name_components
 from kanji_diffusion.glyphs.structure import select_structure
 from kanji_diffusion.pipelines.filter_glyphs import nodes
 from kanji_diffusion.training.tracker import NullTracker

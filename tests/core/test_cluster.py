@@ -69,7 +69,7 @@ def test_rendering_scoring_and_sampling_on_ray_give_what_they_give_here(ray_here
     settings = fonts.FontSettings(faces=(fonts.FaceRule(pattern="kiloji.ttf", style="handwritten"),))
     faces = fonts.list_faces(raw_data / "fonts", settings, characters)
     audit = fonts.audit_glyphs(faces, characters, raw_data / "fonts", settings)
-    captions = rendering.captions.write_captions(characters, ["handwritten"], rendering.captions.CaptionSettings())
+    captions = rendering.captioning.write_captions(characters, ["handwritten"], rendering.captions.CaptionSettings())
     scorer = clip.build_scorer(clip.ClipSettings(image_size=32, embed_dim=16, width=8), TextEncoderSettings())
     torch.manual_seed(0)
     reader = recogniser.recogniser(recogniser.RecogniserSettings(channels=(8, 16)), "一口日木").eval()

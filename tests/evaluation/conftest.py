@@ -8,7 +8,7 @@ from tests.diffusion.conftest import model, text_encoder
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.evaluation.metrics import SampleMetrics
 from kanji_diffusion.evaluation.settings import MetricSettings
-from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
+from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import GlyphStore, RecogniserLoss, RecogniserSettings, recogniser
@@ -71,7 +71,7 @@ def glyphs(raw_data, chosen, faces, font_settings) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def caption_table(chosen) -> pd.DataFrame:
-    return captions.write_captions(chosen, ["brush", "gothic", "handwritten"], captions.CaptionSettings())
+    return captioning.write_captions(chosen, ["brush", "gothic", "handwritten"], captions.CaptionSettings())
 
 
 @pytest.fixture(scope="session")

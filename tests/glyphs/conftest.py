@@ -9,10 +9,11 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTCollection, TTFont
 
-from kanji_diffusion.glyphs.compositions import Compositions, composition_table, name_components
+from kanji_diffusion.glyphs.compositions import Compositions, composition_table
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.glyphs.fonts import FaceRule, FontSettings, audit_glyphs, list_faces
 from kanji_diffusion.glyphs.kanjivg import Composition, kanjivg_folder, read_kanjivg
+from kanji_diffusion.glyphs.naming import name_components
 
 Box = tuple[int, int, int, int]
 FontMaker = Callable[..., Path]

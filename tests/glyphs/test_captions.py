@@ -9,15 +9,8 @@ from pydantic import ValidationError
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
-from kanji_diffusion.glyphs.captions import (
-    CaptionSettings,
-    Fits,
-    caption_rows,
-    check_styles,
-    expand_prompt,
-    leave_out_long,
-    write_captions,
-)
+from kanji_diffusion.glyphs.captioning import leave_out_long, write_captions
+from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, caption_rows, check_styles, expand_prompt
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
 
 STYLES = ["mincho", "brush"]

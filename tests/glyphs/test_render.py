@@ -88,17 +88,15 @@ def test_the_number_of_processes_changes_no_byte_of_the_file(
     tmp_path: Path,
     workers: int,
 ) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[int] = []
     settings = SETTINGS.model_copy(update={"workers": workers})
-    again = render_glyphs(
-        faces, grade_one, audit, font_folder, settings, lambda done, total: calls.append((done, total))
-    )
+    again = render_glyphs(faces, grade_one, audit, font_folder, settings, calls.append)
     for name, table in {"once": glyphs, "again": again}.items():
         TableDataset(filepath=str(tmp_path / f"{name}.arrow")).save(table)
     once, twice = (hashlib.sha256((tmp_path / f"{name}.arrow").read_bytes()) for name in ("once", "again"))
     assert once.hexdigest() == twice.hexdigest()
-    assert calls[-1] == (len(glyphs), len(glyphs))
-    assert calls == sorted(calls)
+    assert len(calls) > 1
+    assert sum(calls) == len(glyphs)
 
 
 def test_a_picture_depends_on_its_own_glyph_and_seed_alone(
@@ -133,11 +131,11 @@ def test_a_font_that_vanished_is_one_sentence(
 
 def test_the_sheet_has_a_row_per_face(glyphs: pd.DataFrame, faces: pd.DataFrame) -> None:
     sheet = glyph_sheet(glyphs, columns=10)
-    assert sheet.height == 32 * len(faces)
-    assert 320 < sheet.width < 800
+    assert sheet.height == 36 * len(faces)
+    assert 360 < sheet.width < 800
     without = glyphs[(glyphs["face_id"] != "kiloji") | (glyphs["character"] != "一")]
     grey = np.asarray(glyph_sheet(without, columns=10)) == 208
-    assert grey.sum() >= 32 * 32
+    assert grey.all(axis=2).sum() >= 32 * 32
 
 
 @pytest.mark.parametrize("wrong", [{"size": 513}, {"size": "big"}, {"fill": 1.0}, {"views": 0}, {"flip": True}])

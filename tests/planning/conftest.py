@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kanji_diffusion.glyphs.compositions import composition_table, name_components
+from kanji_diffusion.glyphs.compositions import composition_table
 from kanji_diffusion.glyphs.dictionary import read_kanjidic2
 from kanji_diffusion.glyphs.kanjivg import kanjivg_folder, read_kanjivg
+from kanji_diffusion.glyphs.naming import name_components
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.planning.words import read_edict
 

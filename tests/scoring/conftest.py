@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
+from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
@@ -44,7 +44,7 @@ def glyphs(raw_data) -> pd.DataFrame:
 def caption_table(raw_data) -> pd.DataFrame:
     entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
     chosen = dictionary.select_characters(entries, dictionary.CharacterSelection(characters=CHARACTERS))
-    return captions.write_captions(chosen, sorted(set(FACES.values())), captions.CaptionSettings())
+    return captioning.write_captions(chosen, sorted(set(FACES.values())), captions.CaptionSettings())
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from tests.scoring.planting import KINDS, found_and_lost, plant
 
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
-from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
+from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.pipelines.filter_glyphs import nodes
 from kanji_diffusion.scoring.aesthetics import AestheticSettings
 from kanji_diffusion.scoring.clip import ClipSettings
@@ -36,7 +36,7 @@ def planted(raw_data):
     )
     glyphs = split.split_glyphs(table, chosen, split.SplitSettings())
     styles = sorted(glyphs["style"].unique())
-    return plant(glyphs, 0.02, seed=1), captions.write_captions(chosen, styles, captions.CaptionSettings())
+    return plant(glyphs, 0.02, seed=1), captioning.write_captions(chosen, styles, captions.CaptionSettings())
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from kanji_diffusion.diffusion.loss import DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings, new_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
-from kanji_diffusion.glyphs import captions, dictionary, fonts, render, split
+from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.pipelines.train_unet import nodes as unet_nodes
 from kanji_diffusion.pipelines.train_vae import nodes as vae_nodes
 from kanji_diffusion.training import checkpoint
@@ -97,7 +97,7 @@ def write_inputs(raw: Path, folder: Path) -> None:
     faces = fonts.list_faces(raw / "fonts", settings, characters)
     audit = fonts.audit_glyphs(faces, characters, raw / "fonts", settings)
     glyphs = render.render_glyphs(faces, characters, audit, raw / "fonts", render.RenderSettings(size=32, views=3))
-    texts = captions.write_captions(characters, ["brush", "gothic"], captions.CaptionSettings())
+    texts = captioning.write_captions(characters, ["brush", "gothic"], captions.CaptionSettings())
     folder.mkdir(parents=True, exist_ok=True)
     split.split_glyphs(glyphs, characters, split.SplitSettings()).to_parquet(folder / "glyphs.parquet")
     texts.to_parquet(folder / "captions.parquet")

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from pydantic import Field
 
+from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.hardware import available_cores
 from kanji_diffusion.core.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -9,13 +9,10 @@ import hashlib
 import math
 import struct
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-
-if TYPE_CHECKING:
-    from kanji_diffusion.glyphs.render import AugmentSettings
 
 MARGIN = 1 / 64
 """Share of the square that stays paper along every edge."""
@@ -24,14 +21,29 @@ _BENDS = 4  # knots of the bending field along a side: neighbouring strokes bend
 _OCTAVES = {6: 0.5, 24: 0.25, 96: 0.25}  # knots of a texture along a side, from clouds to grain, and their shares
 
 
-def augment_views(ink: Image.Image, size: int, settings: AugmentSettings, keys: Iterable[str]) -> list[Image.Image]:
+@dataclass(frozen=True)
+class Ranges:
+    """The fields of `render.AugmentSettings`, which describes and checks them; pydantic is slow to import."""
+
+    rotation: float
+    shift: float
+    scale: tuple[float, float]
+    aspect: float
+    shear: float
+    weight: tuple[float, float]
+    elastic: float
+    ink_texture: float
+    paper_texture: float
+
+
+def augment_views(ink: Image.Image, size: int, ranges: Ranges, keys: Iterable[str]) -> list[Image.Image]:
     """Draw augmented views of one glyph.
 
     Args:
         ink: The glyph at the size of the views, or twice that so that small views stay sharp, mode "L",
             0 = paper, 255 = ink, with paper of at least `MARGIN` along its edges.
         size: Side of a view in pixels.
-        settings: Ranges.
+        ranges: What each view is drawn from.
         keys: What the random draw of each view is a function of.
 
     Returns:
@@ -42,22 +54,20 @@ def augment_views(ink: Image.Image, size: int, settings: AugmentSettings, keys: 
     outline = _outline(pixels) - ink.width / 2
     if outline.size == 0:
         return [Image.new("L", (size, size)) for _ in keys]
-    return [_augment_view(pixels, outline, size, settings, key) for key in keys]
+    return [_augment_view(pixels, outline, size, ranges, key) for key in keys]
 
 
-def _augment_view(
-    pixels: np.ndarray, outline: np.ndarray, size: int, settings: AugmentSettings, key: str
-) -> Image.Image:
-    symmetric = ((-half, half) for half in (settings.rotation, settings.shear, settings.aspect))
-    ranges = (
+def _augment_view(pixels: np.ndarray, outline: np.ndarray, size: int, ranges: Ranges, key: str) -> Image.Image:
+    symmetric = ((-half, half) for half in (ranges.rotation, ranges.shear, ranges.aspect))
+    intervals = (
         *symmetric,
-        settings.scale,
-        *[(-settings.shift, settings.shift)] * 2,
-        settings.weight,
-        (0, settings.elastic),
+        ranges.scale,
+        *[(-ranges.shift, ranges.shift)] * 2,
+        ranges.weight,
+        (0, ranges.elastic),
     )
     angle, shear, aspect, scale, right, down, weight, bend = (
-        low + (high - low) * part for (low, high), part in zip(ranges, _uniforms(key), strict=True)
+        low + (high - low) * part for (low, high), part in zip(intervals, _uniforms(key), strict=True)
     )
     side = len(pixels)
     matrix = _linear_map(math.radians(angle), math.radians(shear), aspect, scale * size / side)
@@ -83,7 +93,7 @@ def _augment_view(
             (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1]),
             Image.Resampling.BILINEAR,
         )
-    return _textured(view, settings, key)
+    return _textured(view, ranges, key)
 
 
 def _bent(ink: np.ndarray, back: np.ndarray, offset: np.ndarray, bend: float, size: int, key: str) -> Image.Image:
@@ -112,18 +122,18 @@ def _bilinear(ink: np.ndarray, x: np.ndarray, y: np.ndarray) -> Image.Image:
     return Image.fromarray((upper + below * (lower - upper) + 0.5).astype(np.uint8))
 
 
-def _textured(view: Image.Image, settings: AugmentSettings, key: str) -> Image.Image:
+def _textured(view: Image.Image, ranges: Ranges, key: str) -> Image.Image:
     """Let the ink run dry in places, and give the paper a shade."""
-    if not settings.ink_texture and not settings.paper_texture:
+    if not ranges.ink_texture and not ranges.paper_texture:
         return view
     ink_strength, paper_strength, *_ = _uniforms(f"{key}/texture")
     ink = np.asarray(view, dtype=np.float32) / 255
-    if settings.ink_texture:
+    if ranges.ink_texture:
         dry = np.clip(3 * _noise(f"{key}/ink", view.width) - 1.2, 0, 1)
-        ink *= 1 - settings.ink_texture * ink_strength * dry
-    if settings.paper_texture:
+        ink *= 1 - ranges.ink_texture * ink_strength * dry
+    if ranges.paper_texture:
         shade = np.clip(2 * _noise(f"{key}/paper", view.width) - 0.5, 0, 1)
-        ink += (1 - ink) * (settings.paper_texture * paper_strength * shade)
+        ink += (1 - ink) * (ranges.paper_texture * paper_strength * shade)
     return Image.fromarray((255 * ink + 0.5).astype(np.uint8))
 
 

@@ -6,9 +6,10 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
-from xml.etree.ElementTree import Element, TreeBuilder
+from typing import Any
+from xml.etree.ElementTree import Element, iterparse
 from xml.parsers import expat
 
 import pandas as pd
@@ -77,7 +78,7 @@ def read_kanjidic2(path: Path) -> pd.DataFrame:
         with path.open("rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path) if compressed else path.open("rb") as stream:
-            elements = _parse_characters(stream)  # type: ignore[arg-type]
+            elements = _parse_characters(stream.read(_MAX_XML_BYTES + 1))
     except (OSError, EOFError, zlib.error, expat.ExpatError) as error:
         raise KanjiDiffusionError(
             f"The dictionary {path} cannot be read ({error}): run `make data`, or put KANJIDIC2 there."
@@ -162,50 +163,21 @@ def _plain_texts(meanings: Iterable[str]) -> list[str]:
     return list(texts.values())
 
 
-def _parse_characters(stream: BinaryIO) -> list[Element]:
-    """Parse with expat itself, because ElementTree's parser cannot refuse entity declarations."""
-    elements: list[Element] = []
-    builder: TreeBuilder | None = None
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal builder
-        if tag == "character":
-            builder = TreeBuilder()
-        if builder:
-            builder.start(tag, attributes)
-
-    def end(tag: str) -> None:
-        nonlocal builder
-        if not builder:
-            return
-        builder.end(tag)
-        if tag == "character":
-            elements.append(_without_indexes(builder.close()))
-            builder = None
-
-    def text(data: str) -> None:
-        if builder:
-            builder.data(data)
-
-    def refuse_entity(name: str, *_: Any) -> None:
-        raise KanjiDiffusionError(
-            f"The dictionary declares the XML entity {name!r}, which KANJIDIC2 never does: get a clean copy."
-        )
-
+def _parse_characters(data: bytes) -> list[Element]:
+    if len(data) > _MAX_XML_BYTES:
+        raise KanjiDiffusionError("The dictionary unpacks to more than 256 MiB: fetch a clean copy of KANJIDIC2.")
+    # Expat itself reads the file first, since ElementTree's parser cannot refuse declarations of entities.
     parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = text
-    parser.EntityDeclHandler = refuse_entity
-    size = 0
-    while chunk := stream.read(2**20):
-        size += len(chunk)
-        if size > _MAX_XML_BYTES:
-            raise KanjiDiffusionError("The dictionary unpacks to more than 256 MiB: fetch a clean copy of KANJIDIC2.")
-        parser.Parse(chunk, False)
-    parser.Parse(b"", True)
-    return elements
+    parser.EntityDeclHandler = _refuse_entity
+    parser.Parse(data, True)
+    found = (element for _, element in iterparse(BytesIO(data)) if element.tag == "character")
+    return [_without_indexes(element) for element in found]
+
+
+def _refuse_entity(name: str, *_: Any) -> None:
+    raise KanjiDiffusionError(
+        f"The dictionary declares the XML entity {name!r}, which KANJIDIC2 never does: get a clean copy."
+    )
 
 
 def _without_indexes(element: Element) -> Element:

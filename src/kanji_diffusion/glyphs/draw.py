@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFont
 
-from kanji_diffusion.glyphs.augment import MARGIN, augment_views
+from kanji_diffusion.glyphs.augment import MARGIN, Ranges, augment_views
 from kanji_diffusion.imaging.pgm import pgm_files, pgm_header
 
 _SMALLEST_DRAWING = 64  # at fewer pixels hinting drops whole strokes of thin faces: 王 turns into 土
@@ -75,13 +74,13 @@ def draw_block(
         size: Side of the pictures in pixels.
         fill: Share of the square that a typical large glyph takes.
         views: Pictures per character; the first is not augmented.
-        augment: Fields of `AugmentSettings`.
+        augment: Fields of `Ranges`.
 
     Returns:
         None, and a binary PGM file for each character and view, 0 = ink, 255 = paper.
     """
     face_placement = Placement(**placement)
-    settings: Any = SimpleNamespace(**augment)  # the model is checked already, and pydantic is slow to import
+    ranges = Ranges(**augment)
     strip = Image.new("L", (size, size * views * len(characters)))
     top = 0
     for key, character in zip(glyph_keys, characters, strict=True):
@@ -90,7 +89,7 @@ def draw_block(
             large_size = size if size >= _SHARP_DRAWING else 2 * size
             large = draw_glyph(path, face_index, face_placement, character, large_size, fill)
             view_keys = [f"{key}/{view}" for view in range(1, views)]
-            pictures += augment_views(large, size, settings, view_keys)
+            pictures += augment_views(large, size, ranges, view_keys)
         for picture in pictures:
             strip.paste(picture, (0, top))
             top += size

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
+from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.face import audit_face, inspect_file
-from kanji_diffusion.glyphs.likeness import FEATURES, find_unlike
+from kanji_diffusion.glyphs.likeness import FEATURES, SPREAD, unlikeness
 from kanji_diffusion.glyphs.styles import style_of_family
-from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
+from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks
 
 _LOGGER = logging.getLogger(__name__)
 _SUFFIXES = {".ttf", ".otf", ".ttc"}
@@ -63,7 +64,7 @@ class AuditSettings(Settings):
     )
     min_stroke: float = Field(default=0.5, ge=0, description="Strokes thinner than so many pixels are too thin.")
     unlike_spread: float = Field(
-        default=2.25,
+        default=SPREAD,
         gt=0,
         description="How far a glyph may look like another character, in spreads of its face; lower refuses more.",
     )
@@ -124,7 +125,7 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
             }
             for path in opened
         ],
-        min(usable_cores(), math.ceil(len(opened) / _FILES_PER_WORKER)),
+        min(available_cores(), math.ceil(len(opened) / _FILES_PER_WORKER)),
         settings.limits,
     )
     answers = dict(zip(opened, replies, strict=True))
@@ -145,6 +146,11 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
 def usable_faces(faces: pd.DataFrame) -> pd.DataFrame:
     """Leave out the rejected files of the table that `list_faces` returned."""
     return faces[faces["verdict"] == "kept"].reset_index(drop=True)
+
+
+def count_kept(audit: pd.DataFrame) -> int:
+    """How many glyphs of the table that `audit_glyphs` returned are kept."""
+    return int((audit["verdict"] == "kept").sum())
 
 
 def audit_glyphs(
@@ -173,7 +179,7 @@ def audit_glyphs(
     usable = usable_faces(faces)
     by_frequency = characters.sort_values(["frequency", "code_point"], ignore_index=True)
     tasks = _audit_tasks(usable, by_frequency, folder, settings)
-    workers = min(usable_cores(), math.ceil(len(usable) / _FILES_PER_WORKER))
+    workers = min(available_cores(), math.ceil(len(usable) / _FILES_PER_WORKER))
     reasons = np.full((len(usable), len(by_frequency)), "unreadable", dtype=object)
     measures = np.full((*reasons.shape, 3), np.nan)
     features = np.zeros((*reasons.shape, FEATURES), np.uint8)
@@ -185,12 +191,12 @@ def audit_glyphs(
         measures[row] = [finding[1:] for finding in reply.value]
         features[row, reasons[row] == ""] = np.frombuffer(reply.blob, np.uint8).reshape(-1, FEATURES)
     fit = reasons == ""
-    unlike, nearest = find_unlike(features, fit, settings.audit.unlike_spread)
+    excess, nearest = unlikeness(features, fit, settings.audit.unlike_spread)
     glyph_em = glyph_pixels / usable["extent"].to_numpy()[:, None]
     for reason, found in (
         ("off-centre", _offsets(usable, measures, fit) > settings.audit.max_offset),
         ("thin", measures[..., 2] * glyph_em < settings.audit.min_stroke),
-        ("unlike", unlike),
+        ("unlike", excess > 0),
     ):
         reasons[(reasons == "") & found] = reason
     looks_like = np.where(

@@ -20,6 +20,9 @@ from PIL import Image
 FEATURES = 512
 """Length of a glyph's features: eight directions on a grid of eight by eight."""
 
+SPREAD = 2.25
+"""How far a glyph may look like another character, in spreads of its face, where no setting says otherwise."""
+
 _SIDE = 32
 _GRID = 8
 _DIRECTIONS = 8
@@ -54,8 +57,8 @@ def glyph_features(inks: Sequence[Image.Image]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def find_unlike(features: np.ndarray, fit: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Find glyphs that look less like their own character than like another one, or like none.
+def unlikeness(features: np.ndarray, fit: np.ndarray, spread: float = SPREAD) -> tuple[np.ndarray, np.ndarray]:
+    """Measure whether glyphs look less like their own character than like another one, or like none.
 
     A glyph is compared with the mean of each character over the other faces. How much less like its own it
     may look is measured within its face, so that a cursive face is not refused as a whole. What the first
@@ -68,17 +71,56 @@ def find_unlike(features: np.ndarray, fit: np.ndarray, spread: float) -> tuple[n
             margin of its face, by so many times the distance from there to the ninth decile.
 
     Returns:
-        bool [F, N], the glyphs that look like another character, and int64 [F, N], that character; -1 where
-        it is none of them. A glyph whose character fewer than two other faces have is never found.
+        float32 [F, N] in [-1.1, 1.9], by how much the margin of a glyph exceeds its bound: above 0 it is unlike
+        its character; NaN if fewer than two other faces have that. And int64 [F, N], the other character that it
+        resembles most; -1 where it resembles none.
     """
-    unlike, nearest = np.zeros(fit.shape, bool), np.full(fit.shape, -1)
+    excess, nearest = np.full(fit.shape, np.nan, np.float32), np.full(fit.shape, -1)
     if fit.any(axis=1).sum() <= _FEWEST_VOICES or fit.shape[1] < 2:
-        return unlike, nearest
+        return excess, nearest
     glyphs = _Glyphs(features, fit)
     alike = _drawn_alike(glyphs, fit)
     for _ in range(2):
-        unlike, nearest = _judge(glyphs, fit, fit & ~unlike, alike, spread)
-    return unlike, nearest
+        excess, nearest = _judge(glyphs, fit, fit & ~(excess > 0), alike, spread)
+    return excess, nearest
+
+
+def picture_unlikeness(
+    images: np.ndarray, characters: np.ndarray, faces: np.ndarray, views: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure whether pictures look like their characters, each view by itself: the others do not vouch for it.
+
+    Args:
+        images: uint8 [N, H, W], 0 = ink, 255 = paper.
+        characters: What each shows, [N].
+        faces: The face of each, [N].
+        views: The number of each among the pictures of its face and character, [N].
+
+    Returns:
+        float32 [N], as `unlikeness`, also NaN for a picture without ink; and str [N], the other character that the
+        picture resembles most, "" where it resembles none.
+    """
+    names, character = np.unique(characters, return_inverse=True)
+    face_ids, face = np.unique(faces, return_inverse=True)
+    inks = [_cut_out(picture) for picture in images]
+    drawn = np.array([ink is not None for ink in inks], bool)
+    excess, other = np.full(len(images), np.nan, np.float32), np.full(len(images), -1)
+    for view in np.unique(views):
+        rows = np.flatnonzero(drawn & (views == view))
+        cells = face[rows], character[rows]
+        features = np.zeros((len(face_ids), len(names), FEATURES), np.uint8)
+        fit = np.zeros(features.shape[:2], bool)
+        features[cells], fit[cells] = glyph_features([ink for row in rows if (ink := inks[row])]), True
+        judged, nearest = unlikeness(features, fit)
+        excess[rows], other[rows] = judged[cells], nearest[cells]
+    return excess, np.where(other >= 0, names[other], "")
+
+
+def _cut_out(picture: np.ndarray) -> Image.Image | None:
+    """The ink of a picture along its box, or None if there is none; a shade of the paper is no ink."""
+    ink = 255 - picture
+    box = Image.fromarray(ink > 127).getbbox()
+    return Image.fromarray(ink).crop(box) if box else None
 
 
 class _Glyphs:
@@ -107,7 +149,7 @@ def _judge(
     glyphs: _Glyphs, fit: np.ndarray, voices: np.ndarray, alike: np.ndarray, spread: float
 ) -> tuple[np.ndarray, np.ndarray]:
     total = reduce(add, (_Moments.of(glyphs(face, row), row) for face, row in enumerate(voices)))
-    unlike, nearest = np.zeros(fit.shape, bool), np.full(fit.shape, -1)
+    excess, nearest = np.full(fit.shape, np.nan, np.float32), np.full(fit.shape, -1)
     for face, row in enumerate(fit):
         # Neither a face nor its sisters may tell what its glyphs have to look like, or how far they may differ.
         others = total
@@ -121,8 +163,8 @@ def _judge(
         own = _unit(glyphs(face)[judged] @ whitening)
         characters = _unit((others.mean * heard[:, None]) @ whitening)
         likeness, margin, nearest[face, judged] = _margins(own, characters, judged)
-        unlike[face, judged] = margin > _bound(likeness, margin, spread, int(np.median(others.count[judged])))
-    return unlike, nearest
+        excess[face, judged] = margin - _bound(likeness, margin, spread, int(np.median(others.count[judged])))
+    return excess, nearest
 
 
 def _bound(likeness: np.ndarray, margin: np.ndarray, spread: float, voices: int) -> float:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from kanji_diffusion.glyphs.draw import draw_block
 from kanji_diffusion.glyphs.fonts import FontSettings, usable_faces
-from kanji_diffusion.glyphs.render import AugmentSettings
+from kanji_diffusion.glyphs.render import RenderSettings, drawing_task
 from kanji_diffusion.glyphs.worker import run_tasks
+from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.pgm import pgm_header
 from kanji_diffusion.imaging.pictures import PictureArray
 
-_SIZE = 64
-_FILL = 0.88
-_TEXT = 12
-_GAP = 8
-_CELL = (3 * _SIZE + 2 * _GAP, _SIZE + 2 * _TEXT + 2 * _GAP)
+_DRAWING = RenderSettings(size=64)
 _COLUMNS = 6
+_FRAME = 160  # the grey around the rejected glyph
+
+Glyph = tuple[str, str]
+"""Face and character."""
 
 
 def rejected_sheet(
@@ -40,10 +37,9 @@ def rejected_sheet(
         most: Glyphs shown at most; those of every face and reason in turn.
 
     Returns:
-        Mode "L". First the files that are no usable faces, a line each; then a cell for each glyph: the
-        character as the face with the fewest rejected glyphs draws it, the glyph, and the character that it
-        looks like, above the face, the code point and the reason. A face that lacks the glyph shows what it
-        draws in its place.
+        First the files that are no usable faces, a line each; then a cell for each glyph: the character as the
+        face with the fewest rejected glyphs draws it, the glyph, and the character that it looks like, above the
+        face, the code point and the reason. A face that lacks the glyph shows what it draws in its place.
     """
     files = faces[faces["verdict"] == "rejected"]
     rejected = audit[audit["verdict"] == "rejected"]
@@ -51,73 +47,45 @@ def rejected_sheet(
     shown = rejected.loc[turn.sort_values(kind="stable").index[:most]].sort_values(["face_id", "reason", "code_point"])
     lines = [f"{path} {reason}" for path, reason in zip(files["path"], files["reason"], strict=True)]
     lines.append(f"{len(rejected):,} of {len(audit):,} glyphs rejected" + f", {len(shown)} shown" * (len(shown) > 0))
-    top = _GAP + len(lines) * (_TEXT + 4) + _GAP
-    columns = min(_COLUMNS, max(3, len(shown)))
-    sheet = Image.new("L", (columns * _CELL[0], top + math.ceil(len(shown) / columns) * _CELL[1]), 255)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
-    for number, line in enumerate(lines):
-        pen.text((_GAP, _GAP + number * (_TEXT + 4)), _printable(line), fill=0, font=font)
-    pictures = _pictures(shown, faces, audit, folder, settings)
-    for number, (glyph, row) in enumerate(zip(shown.itertuples(), pictures, strict=True)):
-        left, upper = number % columns * _CELL[0] + _GAP, top + number // columns * _CELL[1]
-        for place, picture in enumerate(row):
-            if picture is not None:
-                sheet.paste(Image.fromarray(picture), (left + place * _SIZE, upper))
-        pen.rectangle((left + _SIZE, upper, left + 2 * _SIZE - 1, upper + _SIZE - 1), outline=160)
-        pen.text((left, upper + _SIZE), str(glyph.face_id)[:32], fill=0, font=font)
-        pen.text((left, upper + _SIZE + _TEXT), f"U+{glyph.code_point:04X} {glyph.reason}", fill=0, font=font)
-    return sheet
+    return sheet(
+        _cells(shown, faces, audit, folder, settings),
+        columns=min(_COLUMNS, max(3, len(shown))),
+        labels=[f"{glyph.face_id} U+{glyph.code_point:04X} {glyph.reason}" for glyph in shown.itertuples()],
+        heading=[line.encode("ascii", "backslashreplace").decode() for line in lines],
+    )
 
 
-def _pictures(
+def _cells(
     shown: pd.DataFrame, faces: pd.DataFrame, audit: pd.DataFrame, folder: Path, settings: FontSettings
-) -> Iterator[tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]]:
-    """The three pictures of every cell, uint8 [H, W], 0 = ink."""
+) -> np.ndarray:
+    """The three pictures of every glyph side by side, uint8 [N, 64, 192]; white where there is none to show."""
     kept = audit[audit["verdict"] == "kept"]
     best = kept.assign(glyphs=kept.groupby("face_id")["character"].transform("size"))
     best = best.sort_values(["glyphs", "face_id"], ascending=[False, True]).drop_duplicates("character")
-    drawn_by = best.set_index("character")["face_id"]
-    first, last = (
-        [(drawn_by[character], character) if character in drawn_by else None for character in shown[column]]
-        for column in ("character", "looks_like")
-    )
-    glyphs = list(zip(shown["face_id"], shown["character"], strict=True))
-    drawn = _draw({glyph for glyph in (*first, *glyphs, *last) if glyph}, faces, folder, settings)
-    for cell in zip(first, glyphs, last, strict=True):
-        reference, rejected, resembled = (drawn.get(glyph) if glyph else None for glyph in cell)
-        yield reference, rejected, resembled
-
-
-def _draw(
-    wanted: set[tuple[str, str]], faces: pd.DataFrame, folder: Path, settings: FontSettings
-) -> dict[tuple[str, str], np.ndarray]:
-    """Face and character -> the picture; none for those of a face that cannot be drawn."""
-    by_face: dict[Any, dict[Any, Any]] = usable_faces(faces).set_index("face_id").to_dict("index")
-    texts = {
-        face: "".join(sorted(c for other, c in wanted if other == face)) for face in sorted({f for f, _ in wanted})
-    }
-    tasks = [
-        {
-            "path": os.fspath(folder / by_face[face]["path"]),
-            "face_index": int(by_face[face]["face_index"]),
-            "placement": {name: float(by_face[face][name]) for name in ("extent", "centre_x", "centre_y")},
-            "glyph_keys": list(text),
-            "characters": text,
-            "size": _SIZE,
-            "fill": _FILL,
-            "views": 1,
-            "augment": AugmentSettings().model_dump(),
-        }
-        for face, text in texts.items()
+    drawn_by = best.set_index("character")["face_id"].to_dict()
+    triples = [
+        [(drawn_by.get(character, ""), character), (face, character), (drawn_by.get(other, ""), other)]
+        for face, character, other in shown[["face_id", "character", "looks_like"]].to_numpy().tolist()
     ]
-    drawn: dict[tuple[str, str], np.ndarray] = {}
-    length = len(pgm_header(_SIZE)) + _SIZE**2
-    for (face, text), reply in zip(texts.items(), run_tasks(draw_block, tasks, 1, settings.limits), strict=True):
-        if len(reply.blob) == len(text) * length:
+    drawn = _draw({glyph for triple in triples for glyph in triple}, faces, folder, settings)
+    side = _DRAWING.size
+    cells = np.full((len(triples), side, 3, side), 255, np.uint8)
+    for cell, triple in zip(cells, triples, strict=True):
+        for place, glyph in enumerate(triple):
+            cell[:, place] = drawn.get(glyph, 255)
+        cell[[0, -1], 1] = cell[:, 1, [0, -1]] = _FRAME
+    return cells.reshape(len(triples), side, 3 * side)
+
+
+def _draw(wanted: set[Glyph], faces: pd.DataFrame, folder: Path, settings: FontSettings) -> dict[Glyph, np.ndarray]:
+    """The pictures, uint8 [64, 64] each; none for those of a face that is unknown or cannot be drawn."""
+    glyphs = pd.DataFrame(sorted(wanted), columns=["face_id", "character"]).merge(usable_faces(faces), on="face_id")
+    blocks = [block for _, block in glyphs.groupby("face_id")]
+    tasks = [drawing_task(block, folder, _DRAWING) for block in blocks]
+    drawn: dict[Glyph, np.ndarray] = {}
+    length = len(pgm_header(_DRAWING.size)) + _DRAWING.size**2
+    for block, reply in zip(blocks, run_tasks(draw_block, tasks, 1, settings.limits), strict=True):
+        if len(reply.blob) == len(block) * length:
             pictures = PictureArray.from_files([reply.blob], length).pixels()
-            drawn |= {(face, character): picture for character, picture in zip(text, pictures, strict=True)}
+            drawn |= dict(zip(zip(block["face_id"], block["character"], strict=True), pictures, strict=True))
     return drawn
-
-
-def _printable(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,15 +9,17 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from pydantic import Field, model_validator
 
+from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.augment import MARGIN
 from kanji_diffusion.glyphs.draw import draw_block
 from kanji_diffusion.glyphs.fonts import usable_faces
-from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks, usable_cores
+from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks
+from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.imaging.pgm import pgm_header
 from kanji_diffusion.imaging.pictures import PictureArray, decode_images
 
@@ -35,6 +36,7 @@ _COLUMNS = [
     "frequency",
     "image",
 ]
+_MISSING = 208  # the grey of a glyph that a face lacks
 _BLOCK_PIXELS = 512 * 64**2
 _TASKS_PER_CALL = 16  # of blocks that go to another machine together
 _IN_PROCESS_PIXELS = 4096 * 64**2  # below this, starting children costs more than they save
@@ -90,7 +92,7 @@ def render_glyphs(
     audit: pd.DataFrame,
     folder: Path,
     settings: RenderSettings,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     spread: Callable[..., Iterator[list[Reply]]] | None = None,
 ) -> pd.DataFrame:
     """Draw every glyph that passed the audit.
@@ -104,7 +106,7 @@ def render_glyphs(
         audit: What `audit_glyphs` returned.
         folder: The font folder.
         settings: Size, views and augmentation.
-        on_progress: Called with the pictures done and the pictures in all.
+        on_progress: Called with the number of pictures that were drawn since the last call.
         spread: Does what `map` does on other machines; None draws on this one.
 
     Returns:
@@ -121,10 +123,9 @@ def render_glyphs(
     if glyphs.empty:
         raise KanjiDiffusionError("No glyph passed the audit, so there is nothing to draw: look at the audit table.")
     blocks = list(_blocks(glyphs, settings))
-    tasks = [_drawing_task(block, folder, settings) for block in blocks]
+    tasks = [drawing_task(block, folder, settings) for block in blocks]
     total = len(glyphs) * settings.views
     length = len(pgm_header(settings.size)) + settings.size**2
-    drawn = 0
     files: list[bytes] = []
     for block, reply in zip(blocks, _draw(tasks, total, settings, spread), strict=True):
         if reply.failure:
@@ -133,9 +134,8 @@ def render_glyphs(
                 "its file, and list the faces anew."
             )
         files.append(reply.blob)
-        drawn += len(block) * settings.views
         if on_progress:
-            on_progress(drawn, total)
+            on_progress(len(block) * settings.views)
     return _glyph_table(glyphs, PictureArray.from_files(files, length), settings.views)
 
 
@@ -156,26 +156,18 @@ def glyph_sheet(glyphs: pd.DataFrame, columns: int = 20, view: int = 0) -> Image
         view: Which view is shown.
 
     Returns:
-        Mode "L"; a missing glyph is grey.
+        A missing glyph is grey.
     """
     shown = glyphs[glyphs["view"] == view]
     distinct = sorted(shown["character"].unique())
     chosen = [distinct[i * len(distinct) // columns] for i in range(columns)] if len(distinct) > columns else distinct
-    shown = shown[shown["character"].isin(chosen)]
-    faces = shown[["style", "face_id"]].drop_duplicates().sort_values(["style", "face_id"])["face_id"].tolist()
+    shown = shown[shown["character"].isin(chosen)].sort_values(["style", "face_id"])
+    faces = shown["face_id"].unique().tolist()
     pixels = decode_images(shown)
-    size = pixels.shape[1]
-    font = ImageFont.load_default(min(24, max(10, size // 4)))
-    label_width = max((math.ceil(font.getlength(face)) for face in faces), default=0) + 8
-    sheet = Image.new("L", (label_width + size * len(chosen), size * len(faces)), 255)
-    sheet.paste(208, (label_width, 0, *sheet.size))
-    draw = ImageDraw.Draw(sheet)
-    for row, face in enumerate(faces):
-        draw.text((4, (row + 0.5) * size), face, fill=0, font=font, anchor="lm")
-    for face, character, picture in zip(shown["face_id"], shown["character"], pixels, strict=True):
-        corner = (label_width + size * chosen.index(character), size * faces.index(face))
-        sheet.paste(Image.fromarray(picture), corner)
-    return sheet
+    size = pixels.shape[-1]
+    rows = np.full((len(faces), len(chosen), size, size), _MISSING, np.uint8)
+    rows[shown["face_id"].map(faces.index), shown["character"].map(chosen.index)] = pixels
+    return labelled_sheet(dict(zip(faces, rows, strict=True)), largest=size)
 
 
 def _blocks(glyphs: pd.DataFrame, settings: RenderSettings) -> Iterator[pd.DataFrame]:
@@ -185,14 +177,21 @@ def _blocks(glyphs: pd.DataFrame, settings: RenderSettings) -> Iterator[pd.DataF
             yield face.iloc[start : start + length]
 
 
-def _drawing_task(block: pd.DataFrame, folder: Path, settings: RenderSettings) -> dict[str, Any]:
+def drawing_task(block: pd.DataFrame, folder: Path, settings: RenderSettings) -> dict[str, Any]:
+    """The arguments of `draw_block`.
+
+    Args:
+        block: character, and the columns of `list_faces`, of glyphs of one face.
+        folder: The font folder.
+        settings: Size, views and augmentation.
+    """
     face = block.iloc[0]
     key = f"{settings.seed}/{face['face_id']}"
     return {
         "path": os.fspath(folder / face["path"]),
         "face_index": int(face["face_index"]),
         "placement": {name: float(face[name]) for name in ("extent", "centre_x", "centre_y")},
-        "glyph_keys": [f"{key}/{code_point:04x}" for code_point in block["code_point"].tolist()],
+        "glyph_keys": [f"{key}/{ord(character):04x}" for character in block["character"]],
         "characters": "".join(block["character"]),
         "size": settings.size,
         "fill": settings.fill,
@@ -212,7 +211,7 @@ def _draw(
         for replies in spread(_draw_with_one_child, calls):
             yield from replies
         return
-    workers = settings.workers or usable_cores()
+    workers = settings.workers or available_cores()
     if settings.workers is None and total * settings.size**2 < _IN_PROCESS_PIXELS:
         workers = 1
     if workers > 1:

@@ -53,11 +53,6 @@ class Reply:
     """Why there is no value; empty when there is one."""
 
 
-def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_tasks(function: Task, tasks: Sequence[Mapping[str, Any]], workers: int, limits: Limits) -> Iterator[Reply]:
     """Call a function in child processes, once per task.
 

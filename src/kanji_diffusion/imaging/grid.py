@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 2
-_LABEL = 9
+_LABEL, _LARGE, _LINE = 9, 12, 16
 _RIGHT, _WRONG, _NEUTRAL = (46, 160, 67), (215, 58, 73), (225, 225, 225)
 
 
@@ -19,6 +19,7 @@ def sheet(
     right: Sequence[bool] | None = None,
     zoom: int = 1,
     labels: Sequence[str] | None = None,
+    heading: Sequence[str] = (),
 ) -> Image.Image:
     """A contact sheet, row by row.
 
@@ -28,6 +29,7 @@ def sheet(
         right: Whether each picture is what was asked for; frames it green or red.
         zoom: Whole-number magnification.
         labels: What is written under each picture, in Latin letters, in as many lines as it needs.
+        heading: Lines above all pictures.
     """
     count, height, width = images.shape
     height, width = height * zoom, width * zoom
@@ -35,13 +37,17 @@ def sheet(
     font = ImageFont.load_default(_LABEL)
     written = [_wrapped(label, font, width) for label in labels or ()]
     below = max((len(lines) for lines in written), default=0) * (_LABEL + _GAP)
-    page = Image.new("RGB", (columns * (width + 2 * _GAP), rows * (height + 2 * _GAP + below)), "white")
+    above = len(heading) * _LINE
+    page = Image.new("RGB", (columns * (width + 2 * _GAP), above + rows * (height + 2 * _GAP + below)), "white")
+    pen = ImageDraw.Draw(page)
+    for number, line in enumerate(heading):
+        pen.text((_GAP, number * _LINE), line, fill=0, font=ImageFont.load_default(_LARGE))
     for number, pixels in enumerate(images):
         row, column = divmod(number, columns)
-        left, top = column * (width + 2 * _GAP), row * (height + 2 * _GAP + below)
+        left, top = column * (width + 2 * _GAP), above + row * (height + 2 * _GAP + below)
         if written:
             place = (left + _GAP, top + height + 2 * _GAP)
-            ImageDraw.Draw(page).multiline_text(place, "\n".join(written[number]), fill=0, font=font, spacing=_GAP)
+            pen.multiline_text(place, "\n".join(written[number]), fill=0, font=font, spacing=_GAP)
         colour = _NEUTRAL if right is None else _RIGHT if right[number] else _WRONG
         page.paste(colour, (left, top, left + width + 2 * _GAP, top + height + 2 * _GAP))
         glyph = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
@@ -62,7 +68,7 @@ def _wrapped(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wid
 
 
 def labelled_sheet(
-    rows: Mapping[str, np.ndarray], right: Mapping[str, Sequence[bool]], largest: int = 64
+    rows: Mapping[str, np.ndarray], right: Mapping[str, Sequence[bool]] | None = None, largest: int = 64
 ) -> Image.Image:
     """A sheet with a label before each row.
 
@@ -73,15 +79,18 @@ def labelled_sheet(
     """
     side = min(largest, max(images.shape[-1] for images in rows.values()))
     cell = side + 2 * _GAP
-    font = ImageFont.load_default(12)
+    font = ImageFont.load_default(_LARGE)
     left = math.ceil(max(font.getlength(label) for label in rows)) + 8
     page = Image.new("RGB", (left + cell * max(map(len, rows.values())), cell * len(rows)), "white")
     draw = ImageDraw.Draw(page)
     for number, (label, images) in enumerate(rows.items()):
         draw.text((4, (number + 0.5) * cell), label, fill=0, font=font, anchor="lm")
-        for column, (pixels, good) in enumerate(zip(images, right[label], strict=True)):
-            corner = (left + column * cell, number * cell)
-            page.paste(_RIGHT if good else _WRONG, (*corner, corner[0] + cell, corner[1] + cell))
-            glyph = Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS)
-            page.paste(glyph, (corner[0] + _GAP, corner[1] + _GAP))
+        if len(images):
+            strip = sheet(_reduced(images, side), len(images), right[label] if right else None)
+            page.paste(strip, (left, number * cell))
     return page
+
+
+def _reduced(images: np.ndarray, side: int) -> np.ndarray:
+    pictures = (Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS) for pixels in images)
+    return np.stack([np.asarray(picture) for picture in pictures])

@@ -51,7 +51,9 @@ class StyleFilter(Settings):
     reading_margin: Limit = Field(
         Limit(min=0.0), description="Log-odds of the recogniser for the character against the likeliest other."
     )
-    consensus: Limit = Field(Limit(min=-0.02), description="Likeness to the character in other faces, -1 to 1.")
+    consensus: Limit = Field(
+        Limit(min=0.0), description="Likeness to the character in other faces; negative for a wrong glyph."
+    )
     clip_score: Limit = Field(Limit(), description="Cosine of picture and caption, -1 to 1.")
     aesthetic_score: Limit = Field(Limit(), description="Of the aesthetic head; the scale is the head's own.")
 

@@ -17,7 +17,7 @@ from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.evaluation.components import component_report
 from kanji_diffusion.evaluation.report import figure_image, score_histograms
-from kanji_diffusion.glyphs import fonts, render
+from kanji_diffusion.glyphs import fonts, likeness, render
 from kanji_diffusion.glyphs.captions import caption_rows, meaning_captions
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.structure import ZERO_SHOT
@@ -25,7 +25,7 @@ from kanji_diffusion.imaging import ink
 from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import resample
-from kanji_diffusion.scoring import aesthetics, clip, components, consensus, filtering, recogniser
+from kanji_diffusion.scoring import aesthetics, clip, components, filtering, recogniser
 from kanji_diffusion.training.loop import train
 from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
@@ -206,8 +206,10 @@ def score_glyphs(
     starts = range(0, len(images), _SCORED_AT_ONCE)
     blocks = [tuple(part[i : i + _SCORED_AT_ONCE] for part in (images, wanted, characters)) for i in starts]
     measures = mapper(cluster, on_devices=False)(partial(_measure, scorer, head, reader), blocks)
-    offered = np.flatnonzero(scored["split"] == "train")
-    agreed = consensus.consensus(scored.iloc[offered], images[offered])
+    offered = scored[scored["split"] == "train"]
+    columns = (offered[column].to_numpy() for column in ("character", "face_id", "view"))
+    excess, looks_like = likeness.picture_unlikeness(images[offered.index], *columns)
+    agreed = pd.DataFrame({"consensus": -excess, "looks_like": looks_like}, index=offered.index)
     return pd.concat([scored, pd.concat(measures, ignore_index=True), agreed], axis=1)
 
 

@@ -10,7 +10,19 @@ from PIL import Image
 from kanji_diffusion.core.cluster import ClusterSettings, mapper
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, load_text_encoder, most_tokens
-from kanji_diffusion.glyphs import captions, compositions, dictionary, fonts, kanjivg, rejects, render, split, structure
+from kanji_diffusion.glyphs import (
+    captioning,
+    captions,
+    compositions,
+    dictionary,
+    fonts,
+    kanjivg,
+    naming,
+    rejects,
+    render,
+    split,
+    structure,
+)
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.planning.words import read_edict
 
@@ -23,7 +35,7 @@ def read_dictionary(kanjidic2: Path) -> pd.DataFrame:
 def read_compositions(folder: Path, entries: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How every character of KanjiVG is built, and what its components are called."""
     drawn = kanjivg.read_kanjivg(folder)
-    return compositions.composition_table(drawn), compositions.name_components(drawn, entries)
+    return compositions.composition_table(drawn), naming.name_components(drawn, entries)
 
 
 def select_characters(
@@ -34,7 +46,7 @@ def select_characters(
 ) -> pd.DataFrame:
     """The characters to draw, of those that a caption can tell."""
     characters = dictionary.select_characters(entries, selection)
-    return captions.leave_out_long(characters, words, _fits(encoder))
+    return captioning.leave_out_long(characters, words, _fits(encoder))
 
 
 def list_faces(
@@ -69,17 +81,9 @@ def draw_glyphs(
     cluster: ClusterSettings,
 ) -> tuple[pd.DataFrame, Image.Image]:
     """The glyph table with its split, and a sheet of it."""
-    known = fonts.usable_faces(faces)["face_id"].isin(audit["face_id"]).sum() * len(characters) * settings.views
-    with Progress("rendering", int(known), unit="glyph") as progress:
-        drawn = 0
-
-        def advance(done: int, total: int) -> None:
-            nonlocal drawn
-            progress.advance(done - drawn)
-            drawn = done
-
-        spread = mapper(cluster, on_devices=False) if cluster.workers > 1 else None
-        glyphs = render.render_glyphs(faces, characters, audit, font_folder, settings, advance, spread)
+    spread = mapper(cluster, on_devices=False) if cluster.workers > 1 else None
+    with Progress("rendering", fonts.count_kept(audit) * settings.views, unit="glyph") as progress:
+        glyphs = render.render_glyphs(faces, characters, audit, font_folder, settings, progress.advance, spread)
     return split.split_glyphs(glyphs, characters, parts), render.glyph_sheet(glyphs)
 
 
@@ -111,9 +115,8 @@ def draw_structure(
     using = structure.structure_faces(faces, settings)
     audit = fonts.audit_glyphs(using, wanted, font_folder, font_settings, drawing.fill * drawing.size)
     views = drawing.model_copy(update={"views": settings.views})
-    with Progress("structure", len(audit) * settings.views, unit="glyph") as progress:
-        glyphs = render.render_glyphs(using, wanted, audit, font_folder, views)
-        progress.advance(len(audit) * settings.views)
+    with Progress("structure", fonts.count_kept(audit) * settings.views, unit="glyph") as progress:
+        glyphs = render.render_glyphs(using, wanted, audit, font_folder, views, progress.advance)
     return glyphs.assign(split=structure.STRUCTURE)
 
 
@@ -132,12 +135,10 @@ def write_captions(
     """
     known, fits = compositions.Compositions(composition_table, names), _fits(encoder)
     styles = sorted(glyphs.loc[glyphs["split"] == "train", "style"].unique())
-    return captions.write_captions(characters, styles, settings, fits, known), captions.write_structure_captions(
-        structure_glyphs["character"].unique().tolist(),
-        sorted(structure_glyphs["style"].unique()),
-        settings,
-        known,
-        fits,
+    shown, using = (structure_glyphs[column].unique().tolist() for column in ("character", "style"))
+    return (
+        captioning.write_captions(characters, styles, settings, fits, known),
+        captioning.write_structure_captions(shown, using, settings, known, fits),
     )
 
 
