@@ -163,7 +163,7 @@ def test_the_picture_shows_every_rejected_glyph(results: list[dict[str, Any]]) -
     clean, mixed = (rejected_sheet(r["faces"], r["audit"], r["folder"], SETTINGS) for r in results)
     assert clean.size[1] < 40  # one line of text
     assert (np.asarray(clean) < 128).any()
-    files, row = 8 * 16, 96
+    files, row = 8 * 16, 64
     assert mixed.size[1] > clean.size[1] + files + row
     spoilt = results[1]["audit"].query("reason == 'blank'")
     assert len(spoilt) == 2

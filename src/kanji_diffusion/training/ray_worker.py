@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.hardware import available_cores, set_threads
+from kanji_diffusion.core.cores import available_cores
+from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.training.loop import Job, Trainer
 from kanji_diffusion.training.tracker import NullTracker
