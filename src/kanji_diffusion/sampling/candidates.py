@@ -28,7 +28,7 @@ def intended_characters(prompts: Sequence[str], captions: pd.DataFrame) -> list[
 
     Args:
         prompts: Full prompts.
-        captions: What `glyphs.captions.write_captions` returned.
+        captions: What `glyphs.captioning.write_captions` returned.
     """
     characters = captions.groupby("text")["character"].agg(set)
     found = [characters.get(prompt, set()) for prompt in prompts]
