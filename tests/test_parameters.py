@@ -2,9 +2,11 @@
 
 import copy
 import re
+import runpy
 
 import pytest
 from kedro.validation.parameter_validator import ParameterValidator
+from tests.conftest import PROJECT_ROOT
 from tests.test_conf import configure
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
@@ -70,3 +72,9 @@ def test_a_preset_that_is_not_chosen_need_not_suit_the_schedule(together):
     together({"schedule.zero_terminal_snr": True})
     with pytest.raises(KanjiDiffusionError, match=r"`sampling\.sampler` cannot be 'plms'\. .* zero terminal SNR"):
         together({"schedule.zero_terminal_snr": True, "sampling.preset": "classic"})
+
+
+def test_the_reference_is_what_the_command_writes():
+    script = runpy.run_path(str(PROJECT_ROOT / "scripts" / "parameter_reference.py"))
+    written = (PROJECT_ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    assert written == script["reference"](), "run .venv/bin/python scripts/parameter_reference.py"

@@ -21,6 +21,14 @@ from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
 from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.filtering import FilterSettings
 
+# Parameters that no node reads: what is allowed, and what they do.
+READ_BY_HOOKS = {
+    "threads": (
+        "whole number, at least 1, or null",
+        "CPU threads of torch and of the libraries under it; null for all cores that the process may use.",
+    )
+}
+
 
 def check_together(parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that do not go together.

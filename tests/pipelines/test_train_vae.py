@@ -21,6 +21,7 @@ from kanji_diffusion.diffusion.gate import GateSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
 from kanji_diffusion.pipelines.train_vae import create_pipeline, nodes
+from kanji_diffusion.pipelines.train_vae.nodes import Crop
 from kanji_diffusion.scoring.clip import ClipSettings, build_scorer
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, recogniser
 from kanji_diffusion.training.settings import TrainingSettings
@@ -49,7 +50,7 @@ def run(glyphs, clip_model, tmp_path):  # noqa: F811
             "params:vae.loss": VAELossSettings(**loss or {}),
             "params:vae.training": TrainingSettings(steps=10, batch_size=8, learning_rate=0.003, device="cpu"),
             "params:vae.finish": finish,
-            "params:vae.crop": 16,
+            "params:vae.crop": Crop(16),
             "params:vae.gate": GateSettings(**gate),
             "params:cluster": ClusterSettings(),
         }

@@ -46,7 +46,7 @@ class ClusterSettings(Settings):
         description="The Ray cluster to join, as host:port, or auto for the one of this machine; null starts Ray here.",
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPUs that Ray reserves for each worker.")
-    gpus_per_worker: int = Field(0, ge=0, le=1, description="Devices of each worker; with 0 it computes on the CPU.")
+    gpus_per_worker: int = Field(0, ge=0, le=1, description="GPUs of each worker; with 0 it computes on the CPU.")
     max_failures: int = Field(3, ge=0, description="Lost workers after which a training still goes on.")
     wait_seconds: float = Field(60, gt=0, description="How long to wait until the cluster has room for the workers.")
 

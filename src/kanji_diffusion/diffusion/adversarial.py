@@ -17,15 +17,20 @@ _LARGEST_WEIGHT = 1e4
 class AdversarialSettings(Settings):
     """The adversarial term and its discriminator."""
 
-    weight: float = Field(0.0, ge=0, description="0 builds no discriminator.")
+    weight: float = Field(0.0, ge=0, description="Weight of the term; 0 builds no discriminator.")
     adaptive: bool = Field(
         True,
         description="Multiply the weight by the ratio of the gradients at the decoder's last layer. It is one of the "
         "whole batch: several workers and `accumulate` ask for false.",
     )
     start: int = Field(0, ge=0, description="Optimizer step from which discriminator and term take part.")
-    channels: int = Field(32, ge=8, multiple_of=8, description="Of the discriminator's first layer.")
-    layers: int = Field(2, ge=1, le=6, description="Halvings; a logit sees 16, 34 or 70 pixels with 1, 2 or 3.")
+    channels: int = Field(32, ge=8, multiple_of=8, description="Channels of the discriminator's first layer.")
+    layers: int = Field(
+        2,
+        ge=1,
+        le=6,
+        description="Layers that halve the picture; a logit sees 16, 34 or 70 pixels with 1, 2 or 3.",
+    )
 
 
 class PatchDiscriminator(nn.Sequential):

@@ -21,9 +21,11 @@ _STROKE_BINS = {"1 to 4": 0, "5 to 8": 4, "9 to 12": 8, "13 to 16": 12, "17 and 
 class GateSettings(Settings):
     """What the autoencoder must reach on held-out faces before a UNet is trained on its latents."""
 
-    stroke_overlap: float = Field(0.95, ge=0, le=1, description="At least: mean intersection over union of ink.")
-    holes_agree: float = Field(0.97, ge=0, le=1, description="At least: share of glyphs that keep their holes.")
-    reading_loss: float = Field(0.02, ge=0, le=1, description="At most: reading score lost against the originals.")
+    stroke_overlap: float = Field(0.95, ge=0, le=1, description="Least mean intersection over union of ink.")
+    holes_agree: float = Field(0.97, ge=0, le=1, description="Least share of glyphs that keep their holes.")
+    reading_loss: float = Field(
+        0.02, ge=0, le=1, description="Largest loss of the reading score against the originals."
+    )
     style_tolerance: float | None = Field(
         0.05, ge=0, le=1, description="By how much one style alone may miss each of these; null judges no single style."
     )

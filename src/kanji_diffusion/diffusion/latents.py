@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class CaptionDropoutSettings(Settings):
     """How often a caption is replaced by the empty one, for classifier-free guidance (Ho and Salimans, 2022)."""
 
-    rate: float = Field(0.1, ge=0, le=1)
+    rate: float = Field(0.1, ge=0, le=1, description="Share of reads that see the empty caption; 0 rules out guidance.")
 
 
 class StyleRepeats(RootModel[dict[str, Annotated[float, Field(ge=0.1, le=100)]]]):

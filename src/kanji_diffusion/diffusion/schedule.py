@@ -37,11 +37,19 @@ _ZERO_TERMINAL_SNR = ("ddpm", "ddim", "dpm++", "unipc", "euler")
 class ScheduleSettings(Settings):
     """The diffusion process that the UNet learns to invert (Ho et al., 2020)."""
 
-    timesteps: int = Field(1000, ge=1)
-    betas: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear"
-    beta_start: float = Field(0.00085, gt=0, lt=1)
-    beta_end: float = Field(0.012, gt=0, lt=1)
-    prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
+    timesteps: int = Field(1000, ge=1, description="Noise levels; level 0 is nearly the clean latent.")
+    betas: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = Field(
+        "scaled_linear",
+        description="How the noise variance grows over the timesteps; scaled_linear: linear in its root.",
+    )
+    beta_start: float = Field(0.00085, gt=0, lt=1, description="Noise variance that the first timestep adds.")
+    beta_end: float = Field(
+        0.012, gt=0, lt=1, description="Noise variance that the last timestep adds; a larger one ends in purer noise."
+    )
+    prediction: Literal["epsilon", "v_prediction", "sample"] = Field(
+        "v_prediction",
+        description="What the UNet predicts: the noise, the velocity (Salimans and Ho, 2022), or the clean latent.",
+    )
     zero_terminal_snr: bool = Field(
         False, description="Rescale betas so that the last timestep is pure noise (Lin et al., 2024)."
     )

@@ -41,9 +41,14 @@ class TextEncoderSettings(Settings):
         "the UNet), `bundled` (all-MiniLM-L6-v2), a hub name such as openai/clip-vit-large-patch14, or a folder.",
     )
     max_length: int = Field(20, ge=4, description="Tokens that a caption is padded to; CLIP takes 77.")
-    width: int = Field(128, ge=32, multiple_of=32, description="Of a trained encoder; it has a head for each 32.")
-    layers: int = Field(2, ge=1, description="Of a trained encoder.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Of a trained encoder's first weights.")
+    width: int = Field(
+        128,
+        ge=32,
+        multiple_of=32,
+        description="Width of a trained encoder's states; it has an attention head for each 32.",
+    )
+    layers: int = Field(2, ge=1, description="Transformer layers of a trained encoder.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Draws a trained encoder's first weights.")
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,16 @@ _DOWN_BLOCK = re.compile(r"^down_blocks\.(\d+)\.")
 class UNetSettings(Settings):
     """Architecture of the UNet; one for all stages, since each starts from the last one's weights."""
 
-    channels: tuple[int, ...] = Field((64, 128), min_length=1, description="Channels of each level.")
-    cross_attention: tuple[bool, ...] = Field((True, True), description="Which levels attend to the text.")
+    channels: tuple[int, ...] = Field(
+        (64, 128),
+        min_length=1,
+        description="Channels of each level, the outermost first; each further level halves height and width.",
+    )
+    cross_attention: tuple[bool, ...] = Field(
+        (True, True), description="Which levels attend to the text, one entry for each of `channels`."
+    )
     layers: int = Field(1, ge=1, description="Residual blocks per level.")
-    heads: int = Field(4, ge=1, description="Attention heads.")
+    heads: int = Field(4, ge=1, description="Attention heads of each level.")
     groups: int = Field(32, ge=1, description="Groups of the group normalisation.")
     global_text: bool = Field(True, description="Pool the text states into the time embedding as well.")
     time_modulation: Literal["default", "scale_shift"] = Field(
@@ -48,7 +54,7 @@ class UNetSettings(Settings):
         description="Warm start: an earlier version in the catalog (`strokes_64.unet:VERSION`, "
         "`text_to_kanji:VERSION`) or a folder, whose weights the first stage starts from; null for random ones.",
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Of the random weights that the first stage starts from.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Draws the random weights that the first stage starts from.")
 
     @model_validator(mode="after")
     def _consistent(self) -> UNetSettings:

@@ -33,11 +33,17 @@ class VAESettings(Settings):
         "or a whole pipeline in it.",
     )
     fine_tune: bool = Field(False, description="Train a pretrained autoencoder further; it is taken as it is if not.")
-    channels: tuple[int, ...] = Field((16, 32, 64), min_length=1, description="Channels of each level.")
-    latent_channels: int = Field(4, ge=1, description="At most; those that hold nothing after training are left out.")
+    channels: tuple[int, ...] = Field(
+        (16, 32, 64),
+        min_length=1,
+        description="Channels of each level; every level after the first halves height and width.",
+    )
+    latent_channels: int = Field(
+        4, ge=1, description="Channels of a latent, at most: those that hold nothing after training are left out."
+    )
     layers: int = Field(1, ge=1, description="Residual blocks per level.")
     groups: int = Field(16, ge=1, description="Groups of the group normalisation.")
-    mid_attention: bool = False
+    mid_attention: bool = Field(False, description="Self-attention on the innermost level.")
 
     @model_validator(mode="after")
     def _consistent(self) -> VAESettings:

@@ -31,9 +31,9 @@ _PLACES = {"lpips": {"trunk", "heads"}}
 class LPIPSSettings(Settings):
     """LPIPS with its own weights, from local files."""
 
-    weight: float = Field(0.0, ge=0)
-    trunk: Path | None = Field(None, description="Torchvision's VGG16, vgg16-397923af.pth.")
-    heads: Path | None = Field(None, description="The lpips project's weights/v0.1/vgg.pth.")
+    weight: float = Field(0.0, ge=0, description="Weight of the term; 0 loads no files.")
+    trunk: Path | None = Field(None, description="File of torchvision's VGG16, vgg16-397923af.pth.")
+    heads: Path | None = Field(None, description="File weights/v0.1/vgg.pth of the lpips project.")
 
     @model_validator(mode="after")
     def _complete(self) -> LPIPSSettings:
@@ -45,22 +45,28 @@ class LPIPSSettings(Settings):
 class VAELossSettings(Settings):
     """Weights of the loss terms; a term of weight 0 is not computed, except for the errors of pixels and latents."""
 
-    mse: float = Field(1.0, ge=0, description="Of the squared errors of the pixels.")
-    l1: float = Field(0.0, ge=0, description="Of their absolute errors.")
+    mse: float = Field(1.0, ge=0, description="Weight of the squared errors of the pixels.")
+    l1: float = Field(0.0, ge=0, description="Weight of the absolute errors of the pixels.")
     overshoot: bool = Field(
-        False, description="Let what lies beyond black or white, where a picture is clamped, be free."
+        False, description="Whether pixels beyond black or white, which a picture clamps, count as no error."
     )
-    kl: float = Field(1e-4, ge=0, description="Of the Kullback-Leibler divergence per latent value.")
-    perceptual: float = Field(0.0, ge=0, description="Of the distance in the CLIP model's vision tower.")
-    lpips: LPIPSSettings = LPIPSSettings()
-    adversarial: AdversarialSettings = AdversarialSettings()
+    kl: float = Field(
+        1e-4,
+        ge=0,
+        description="Weight of the Kullback-Leibler divergence per latent value: a larger one empties latent channels.",
+    )
+    perceptual: float = Field(
+        0.0, ge=0, description="Weight of the distance of features in the CLIP model's vision tower."
+    )
+    lpips: LPIPSSettings = Field(LPIPSSettings(), description="LPIPS.")
+    adversarial: AdversarialSettings = Field(AdversarialSettings(), description="The adversarial term.")
 
 
 class FinishSettings(TrainingSettings):
     """How the decoder is finished."""
 
     l1: float = Field(0.0, ge=0, description="Weight of the pixels' absolute errors, in place of that of the crops.")
-    overshoot: bool = Field(True, description="As in the loss of the crops, in its place.")
+    overshoot: bool = Field(True, description="As `vae.loss.overshoot`, in its place.")
 
 
 class CropStore:

@@ -29,9 +29,13 @@ _TEMPLATE_FIELDS = {"subject", "style", "medium", "quality"}
 class CaptionShares(Settings):
     """How often each form of caption is read, relative to the others; 0 leaves a form out."""
 
-    meaning: float = Field(default=0.15, ge=0, description='"sea", the forms `long` and `short`.')
-    composed: float = Field(default=0.5, ge=0, description='"sea: left water, right every".')
-    parts: float = Field(default=0.35, ge=0, description='"left water, right every".')
+    meaning: float = Field(default=0.15, ge=0, description='Captions of a meaning alone: "sea".')
+    composed: float = Field(
+        default=0.5, ge=0, description='Captions of meaning and composition: "sea: left water, right every".'
+    )
+    parts: float = Field(
+        default=0.35, ge=0, description='Captions of the composition alone: "left water, right every".'
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,7 +67,7 @@ class CaptionSettings(Settings):
     short_forms: int = Field(
         default=4, ge=0, description="Captions of one meaning each, at most so many per character."
     )
-    shares: CaptionShares = CaptionShares()
+    shares: CaptionShares = Field(CaptionShares(), description="How often each form of caption is read.")
     depth: int = Field(
         default=2, ge=1, le=4, description="Levels of the deepest compositions; others are told at one level."
     )

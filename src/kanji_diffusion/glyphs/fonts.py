@@ -35,10 +35,10 @@ class FaceRule(Settings):
     )
     style: str = Field(min_length=1, description="Style class, a key of the captions' style words.")
     held_out: bool = Field(default=False, description="Never trained on: kept to check that models read unseen faces.")
-    family: str | None = Field(default=None, description="Name to show; None for the font's own.")
+    family: str | None = Field(default=None, description="Name to show; null for the font's own.")
     face: str | None = Field(
         default=None,
-        description="Glob on the family or full name of a face of a collection; None for the Japanese one.",
+        description="Glob on the family or full name of a face of a collection; null for the Japanese one.",
     )
 
     @field_validator("pattern")
@@ -84,7 +84,7 @@ class FontSettings(Settings):
     min_coverage: float = Field(
         default=0.5, ge=0, le=1, description="A face that lacks more of the characters is skipped."
     )
-    audit: AuditSettings = AuditSettings()
+    audit: AuditSettings = Field(AuditSettings(), description="When a glyph is unfit to be trained on.")
 
     @property
     def limits(self) -> Limits:

@@ -79,11 +79,11 @@ class RenderSettings(Settings):
         default=0.88, gt=0.3, le=0.97, description="Share of the square that a face's large glyphs take."
     )
     views: int = Field(default=1, ge=1, le=64, description="Pictures per glyph; the first is not augmented.")
-    seed: int = Field(default=0, ge=0, description="Draws the augmentation.")
+    seed: int = Field(default=0, ge=0, description="Draws the augmentation of the views after the first.")
     workers: int | None = Field(
-        default=None, ge=1, description="Processes; None for all cores, in process for small jobs."
+        default=None, ge=1, description="Processes; null for all cores, in process for small jobs."
     )
-    augment: AugmentSettings = AugmentSettings()
+    augment: AugmentSettings = Field(AugmentSettings(), description="How the views after the first are changed.")
 
 
 def render_glyphs(

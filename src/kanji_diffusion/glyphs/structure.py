@@ -29,11 +29,13 @@ class StructureSettings(Settings):
         (), description="Globs on the files of training faces that draw them; empty for no such characters."
     )
     limit: int | None = Field(
-        None, ge=0, description="So many, the most frequent first; null for all that KanjiVG and a face have."
+        None,
+        ge=0,
+        description="Characters, at most, the most frequent first; null for all that KanjiVG and a face have.",
     )
     views: int = Field(1, ge=1, le=64, description="Pictures of each glyph; the first is not augmented.")
-    zero_shot: int = Field(0, ge=0, description="Real characters that nothing is trained on.")
-    seed: int = Field(0, ge=0, description="Draws these.")
+    zero_shot: int = Field(0, ge=0, description="Real characters kept out of all training, for zero-shot drawing.")
+    seed: int = Field(0, ge=0, description="Draws the characters that are kept for zero-shot drawing.")
 
 
 def select_structure(

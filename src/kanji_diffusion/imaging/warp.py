@@ -14,8 +14,8 @@ class BendSettings(Settings):
     """How hard the pictures are bent that a reader is trained on."""
 
     rotation: float = Field(8.0, ge=0, description="Degrees, each way.")
-    shear: float = Field(0.15, ge=0, description="Each way.")
-    scale: tuple[float, float] = (0.75, 1.15)
+    shear: float = Field(0.15, ge=0, description="Tangent of the slant, each way.")
+    scale: tuple[float, float] = Field((0.75, 1.15), description="Smallest and largest factor, for each axis.")
     shift: float = Field(0.08, ge=0, description="Share of the side, each way.")
     bend: float = Field(0.06, ge=0, description="Amplitude of a smooth warp, share of the side.")
     weight: float = Field(0.5, ge=0, le=1, description="Share of pictures with thinner or thicker strokes.")

@@ -28,8 +28,13 @@ class DrawingSettings(Settings):
     """How pictures are drawn from a model."""
 
     sampler: str = Field("dpm++", description="ddpm, ddim, plms, dpm++, unipc or euler.")
-    steps: int = Field(20, ge=1, le=1000, description="Sampling steps.")
-    guidance_scale: float = Field(4.0, ge=1, le=50, description="1 is no guidance.")
+    steps: int = Field(20, ge=1, le=1000, description="Sampling steps: time grows with them.")
+    guidance_scale: float = Field(
+        4.0,
+        ge=1,
+        le=50,
+        description="Scale of classifier-free guidance: 1 is none, larger follows the caption more closely.",
+    )
     guidance_interval: tuple[float, float] = Field(
         (0.0, 1.0),
         description="Shares of the training timesteps, 0 the clean picture and 1 the noise, between which guidance "
@@ -39,7 +44,7 @@ class DrawingSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="Of the denoiser; auto is bfloat16 where the hardware has units for it."
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    device: str = Field("auto", description="auto (the best there is), cpu, cuda, cuda:1 or mps.")
 
     @field_validator("guidance_interval")
     @classmethod
@@ -52,7 +57,9 @@ class DrawingSettings(Settings):
 class SamplingSettings(DrawingSettings):
     """How pictures are drawn, by a named preset of which any setting can be overridden."""
 
-    presets: dict[str, DrawingSettings] = Field({}, exclude=True, description="Settings by name.")
+    presets: dict[str, DrawingSettings] = Field(
+        {}, exclude=True, description="Named sets of the parameters of this table."
+    )
     preset: str | None = Field(None, description="A name among the presets; null for none.")
 
     @model_validator(mode="before")

@@ -36,8 +36,10 @@ class AestheticSettings(Settings):
 
     head: str = Field(TRAINED, description="`trained` here, or the file of a LAION predictor (linear or MLP).")
     pairs: int = Field(2000, ge=10, description="Glyphs that are spoilt, each once and once more strongly.")
-    penalty: float = Field(1.0, gt=0, description="Of the squared weights.")
-    seed: int = Field(0, ge=0, lt=2**31)
+    penalty: float = Field(
+        1.0, gt=0, description="Weight of the squared weights in the head's loss: a larger one makes a flatter score."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Draws the glyphs, how they are spoilt, and those that check.")
 
 
 class Ranker(nn.Module):

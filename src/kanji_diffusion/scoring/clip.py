@@ -40,13 +40,17 @@ class ClipSettings(Settings):
 
     source: str = Field(
         TRAINED,
-        description="`trained` here, or an open_clip model: a name (ViT-L-14), hf-hub:<name> or local-dir:<folder>.",
+        description="`trained` here, or a model of open_clip: ViT-L-14, `hf-hub:<name>` or `local-dir:<folder>`.",
     )
     pretrained: str | None = Field(
         None, description="For a named model: open_clip's weight tag or a local weights file (safetensors, or .pt)."
     )
-    image_size: int = Field(64, ge=32, multiple_of=32, description="Of the model trained here, in pixels.")
-    embed_dim: int = Field(128, ge=8, description="Of the model trained here.")
+    image_size: int = Field(
+        64, ge=32, multiple_of=32, description="Side of the pictures that a model trained here reads, in pixels."
+    )
+    embed_dim: int = Field(
+        128, ge=8, description="Width of the common space of pictures and captions, of a model trained here."
+    )
     width: int = Field(32, ge=8, description="Channels of the vision tower's first stage.")
     layers: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="Blocks of the vision tower's stages.")
     context_length: int = Field(24, ge=8, description="Tokens that a caption may have.")

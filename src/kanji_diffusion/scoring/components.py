@@ -71,13 +71,13 @@ class ComponentSettings(BendSettings):
     """
 
     rotation: float = Field(3.0, ge=0, description="Degrees, each way.")
-    shear: float = Field(0.06, ge=0, description="Each way.")
-    scale: tuple[float, float] = (0.88, 1.08)
+    shear: float = Field(0.06, ge=0, description="Tangent of the slant, each way.")
+    scale: tuple[float, float] = Field((0.88, 1.08), description="Smallest and largest factor, for each axis.")
     shift: float = Field(0.04, ge=0, description="Share of the side, each way.")
     bend: float = Field(0.03, ge=0, description="Amplitude of a smooth warp, share of the side.")
     weight: float = Field(0.3, ge=0, le=1, description="Share of pictures with thinner or thicker strokes.")
     blur: float = Field(0.2, ge=0, le=1, description="Share of pictures blurred to half their resolution.")
-    side: int = Field(40, ge=16, multiple_of=8, description="Of the pictures that it reads, in pixels.")
+    side: int = Field(40, ge=16, multiple_of=8, description="Side of the pictures that it reads, in pixels.")
     channels: tuple[int, ...] = Field((24, 64, 128), min_length=1, description="Channels of each stage.")
     depths: tuple[int, ...] = Field((1, 1, 1), min_length=1, description="Blocks of each stage.")
     fewest: int = Field(3, ge=1, description="Characters that a component must stand in to be known.")

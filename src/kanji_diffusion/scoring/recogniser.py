@@ -28,7 +28,7 @@ class RecogniserSettings(BendSettings):
     """Architecture of the recogniser, and how hard its training pictures are bent."""
 
     channels: tuple[int, ...] = Field((32, 64, 96, 128), min_length=1, description="Channels of each stage.")
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all characters.")
 
 
 def recogniser(settings: RecogniserSettings, characters: Sequence[str]) -> ResNetForImageClassification:

@@ -14,24 +14,39 @@ from kanji_diffusion.core.settings import Settings
 class TrainingSettings(Settings):
     """How one model is trained."""
 
-    steps: int = Field(ge=1, description="Optimizer steps.")
-    batch_size: int = Field(ge=1, description="Samples per optimizer step, over all workers.")
-    accumulate: int = Field(1, ge=1, description="Parts that each worker computes its share in, to save memory.")
-    learning_rate: float = Field(gt=0, description="Peak learning rate.")
-    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
-    decay: Literal["constant", "linear", "cosine"] = Field("linear", description="After warm-up, towards zero.")
-    weight_decay: float = Field(0.0, ge=0)
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon turns matrices; AdamW does the rest.")
+    steps: int = Field(ge=1, description="Optimizer steps; the learning rate's schedule ends with them.")
+    batch_size: int = Field(ge=1, description="Samples per optimizer step, over all workers; the model depends on it.")
+    accumulate: int = Field(
+        1, ge=1, description="Parts, one after the other, of a worker's share of a batch: more need less memory."
+    )
+    learning_rate: float = Field(gt=0, description="Learning rate after the warm-up, the highest.")
+    warmup_steps: int = Field(0, ge=0, description="Steps in which the learning rate rises linearly from 0.")
+    decay: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="How the learning rate falls to 0 after the warm-up; constant does not."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay, for each unit of the learning rate.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="adamw, or muon for weights that are matrices (AdamW updates the others)."
+    )
     betas: tuple[float, float] = Field((0.9, 0.99), description="Adam's moment decays; the first is Muon's momentum.")
     clip_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
-    ema_decay: float = Field(0.998, ge=0, lt=1, description="After warm-up; see ema_decay().")
-    seed: int = Field(0, ge=0, lt=2**31)
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: Literal["auto", "on", "off"] = Field("auto", description="auto compiles on accelerators only.")
+    ema_decay: float = Field(
+        0.998,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, which are the result; nearer 1 averages more steps.",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Draws the order of the samples and all that is random in them.")
+    device: str = Field("auto", description="auto (the best there is), cpu, cuda, cuda:1 or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of forward and backward pass; auto is bfloat16 where the hardware has units for it."
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether torch.compile is used; auto compiles on accelerators only."
+    )
     report_every: int = Field(20, ge=1, description="Steps between reports of the metrics.")
     sheet_every: int = Field(0, ge=0, description="Steps between sheets of samples; 0 for none.")
-    checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.")
+    checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints: what a kill loses at most.")
     max_skipped: int = Field(10, ge=1, description="Non-finite steps in a row before the run stops.")
 
 

@@ -73,10 +73,10 @@ class StageSettings(Settings):
         None, ge=1, description="Views of each glyph that are read, of which the first is not augmented; null for all."
     )
     emphasis: EmphasisSettings | None = Field(None, description="Noise that is trained on most; null for all alike.")
-    training: TrainingSettings
+    training: TrainingSettings = Field(description="How it is trained.")
     live_prompts: int = Field(20, ge=1, description="Pictures on the sheets drawn while the stage trains.")
     prompts: int = Field(40, ge=1, description="Pictures drawn when the stage is done.")
-    sampling: SamplingSettings = Field(SamplingSettings(), description="How they are drawn.")
+    sampling: SamplingSettings = Field(SamplingSettings(), description="How the pictures of the sheets are drawn.")
 
 
 def start_text_encoder(

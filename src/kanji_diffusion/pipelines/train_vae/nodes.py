@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
+from pydantic import Field, RootModel
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.cluster import ClusterSettings
@@ -34,6 +35,12 @@ _WORST = 48
 _MEASURED = 2500
 
 
+class Crop(RootModel[int]):
+    """Side of the random crops that the autoencoder is trained on, in pixels."""
+
+    root: int = Field(ge=8, le=512)
+
+
 def train_vae(
     glyphs: pd.DataFrame,
     selected: pd.DataFrame,
@@ -42,7 +49,7 @@ def train_vae(
     loss: VAELossSettings,
     training: TrainingSettings,
     finish: FinishSettings | None,
-    crop: int,
+    crop: Crop,
     cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
@@ -51,7 +58,7 @@ def train_vae(
     images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
     return train_autoencoder(
         images,
-        VAERecipe(settings, loss, training, finish, crop),
+        VAERecipe(settings, loss, training, finish, crop.root),
         clip_model.model.visual if loss.perceptual else None,
         partial(train, cluster=cluster, checkpoints=checkpoints, tracker=tracker),
     )
