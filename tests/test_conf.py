@@ -1,20 +1,28 @@
 """The configuration of every environment against the pipelines and models that it configures."""
 
+from typing import get_args
+
 import pytest
 import torch
 from kedro.config import OmegaConfigLoader
 from kedro.pipeline import Pipeline
 from kedro.validation.parameter_validator import ParameterValidator
+from kedro.validation.type_extractor import TypeExtractor
+from pydantic import BaseModel, RootModel
 from tests.conftest import PROJECT_ROOT
 
 from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, new_text_encoder, text_encoder_folder
 from kanji_diffusion.diffusion.unet import continue_unet, text_unet
 from kanji_diffusion.diffusion.vae import autoencoder, factor
+from kanji_diffusion.glyphs.dictionary import CharacterSelection
 from kanji_diffusion.parameters import check_together
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
+from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
+from kanji_diffusion.sampling.sampler import DrawingSettings, SamplingSettings
 from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 from kanji_diffusion.scoring.recogniser import recogniser
+from kanji_diffusion.training.loop import TrainingSettings
 
 ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "cluster"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
@@ -22,6 +30,14 @@ VARIANTS = [
     *(generate.create_pipeline(source=source) for source in ("named", "released")),
     *(generate.create_pipeline(source=source, replay=True) for source in ("catalog", "released")),
 ]
+
+# Models that several groups share, so that the groups differ from their defaults.
+SHARED = (TrainingSettings, StageSettings, SamplingSettings, DrawingSettings, CharacterSelection)
+# What differs besides: names of fonts and styles of the raw data, and the augmentation, since a picture that is drawn
+# without asking for any has none.
+OTHERWISE = {"fonts.faces", "structure.faces", "filter.styles", "render.views"} | {
+    f"render.augment.{name}" for name in ("rotation", "shift", "scale", "aspect", "shear", "weight")
+}
 
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
@@ -76,6 +92,35 @@ def test_every_parameter_that_a_node_asks_for_is_given_and_valid(configuration):
             if name.startswith("params:"):
                 lookup(parameters, name.removeprefix("params:"))
     check_together(ParameterValidator(pipelines).validate_raw_params(parameters))
+
+
+def model_of(hint):
+    return next((one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+
+
+def differing(path, model, given):
+    """Parameters of `given` that are not the model's defaults, those of shared models left out."""
+    values = model.model_validate(given)
+    for name, raw in given.items():
+        field, value = model.model_fields[name], getattr(values, name)
+        owner = next(one for one in reversed(model.__mro__) if name in getattr(one, "model_fields", {}))
+        if field.is_required() or owner in SHARED or value == field.get_default(call_default_factory=True):
+            continue
+        if isinstance(value, BaseModel):
+            yield from differing(f"{path}.{name}", type(value), raw)
+        else:
+            yield f"{path}.{name}"
+
+
+def test_what_base_sets_is_the_default_of_its_model():
+    parameters, _, pipelines, stages = configure("base")
+    models = TypeExtractor(dict(enumerate(everything(pipelines, stages)))).extract_types_from_pipelines()
+    found = set()
+    for path, hint in models.items():
+        model, given = model_of(hint), lookup(parameters, path)
+        if given is not None and not issubclass(model, RootModel):
+            found |= set(differing(path, model, given))
+    assert found == OTHERWISE
 
 
 def test_every_group_of_parameters_is_asked_for(configuration):
@@ -166,7 +211,7 @@ def test_every_model_can_be_built(configuration):
 def test_every_clip_model_and_text_encoder_can_be_built(configuration):
     parameters, _, pipelines, _ = configuration
     valid = ParameterValidator(pipelines).validate_raw_params(parameters)
-    assert text_encoder_folder(TextEncoderSettings()).is_dir()
+    assert text_encoder_folder(TextEncoderSettings(source="bundled")).is_dir()
     scorer = build_scorer(valid["clip"]["model"], valid["text_encoder"])
     side = valid["clip"]["model"].image_size
     assert scorer.model.visual(torch.zeros(1, 3, side, side)).shape == (1, valid["clip"]["model"].embed_dim)

@@ -40,7 +40,9 @@ def model():
     torch.manual_seed(0)
     vae = autoencoder(VAESettings(channels=(8, 16), groups=8), 16).eval()
     unet = text_unet(UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16), 4, 8, 384).eval()
-    return assemble(vae, unet, load_text_encoder(TextEncoderSettings(max_length=16)), ScheduleSettings(), "dpm++")
+    return assemble(
+        vae, unet, load_text_encoder(TextEncoderSettings(source="bundled", max_length=16)), ScheduleSettings(), "dpm++"
+    )
 
 
 def test_shared_arrays_are_read_from_their_files_and_tensors_keep_their_values(ray_here, tmp_path):

@@ -14,7 +14,7 @@ from kanji_diffusion.sampling.export import assemble
 
 @pytest.fixture(scope="session")
 def text_encoder():
-    return load_text_encoder(TextEncoderSettings(max_length=16))
+    return load_text_encoder(TextEncoderSettings(source="bundled", max_length=16))
 
 
 @pytest.fixture(scope="session")

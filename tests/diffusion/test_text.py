@@ -34,7 +34,7 @@ def test_a_source_that_is_not_there_is_refused(tmp_path):
 def test_altered_bundled_weights_are_refused(monkeypatch):
     monkeypatch.setattr(text, "_BUNDLED_SHA256", "0" * 64)
     with pytest.raises(KanjiDiffusionError, match="differ from the known ones"):
-        text.load_text_encoder(text.TextEncoderSettings())
+        text.load_text_encoder(text.TextEncoderSettings(source="bundled"))
 
 
 @pytest.fixture

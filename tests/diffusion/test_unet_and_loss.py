@@ -221,7 +221,7 @@ JUDGEMENT = {
         "prediction": "epsilon",
         "zero_terminal_snr": True,
     },
-    DiffusionLossSettings: {"min_snr_gamma": None},
+    DiffusionLossSettings: {"min_snr_gamma": 5.0},
     EmphasisSettings: {"log_snr": 1.0, "spread": 1.0},
 }
 

@@ -98,7 +98,7 @@ def test_autoencoders_of_both_factors_learn_from_crops(pictures, channels, cover
     recorder = Recorder()
     settings = training(steps=40, batch_size=8, learning_rate=0.005, report_every=10)
     vae = small_vae(channels=channels)
-    loss = VAELossSettings()
+    loss = VAELossSettings(kl=1e-4)
     train(
         trainable(vae, loss, 32, 16), VAELoss(loss, 8), CropStore(pictures, 16), settings, name="vae", tracker=recorder
     )
@@ -256,7 +256,7 @@ def test_files_that_are_no_lpips_weights_are_refused(tmp_path, lpips_files, cont
         VAELossSettings(lpips={"weight": 1.0, "trunk": path})
 
 
-ADVERSARIAL = {"weight": 0.5, "channels": 8, "layers": 2}
+ADVERSARIAL = {"weight": 0.5, "start": 0, "channels": 8, "layers": 2}
 
 
 def pair(pictures, **changes):

@@ -89,7 +89,7 @@ def scorer(glyphs, caption_table):
     seen = glyphs[glyphs["split"] == "train"]
     torch.manual_seed(0)
     settings = clip.ClipSettings(image_size=SIDE, embed_dim=64, width=16)
-    model = clip.build_scorer(settings, TextEncoderSettings(max_length=16))
+    model = clip.build_scorer(settings, TextEncoderSettings(source="bundled", max_length=16))
     store = clip.PairStore(
         clip_pictures(seen),
         captions.caption_rows(seen, caption_table),

@@ -16,7 +16,7 @@ from kanji_diffusion.scoring.recogniser import RecogniserSettings, recogniser
 
 SAMPLING = SamplingSettings(sampler="ddim", steps=2, guidance_scale=2.5)
 CLUSTER = ClusterSettings()
-GRID = GridSettings(prompts=4, guidance_scales=(4.0, 2.5, 1.0))
+GRID = GridSettings(prompts=4, guidance_scales=(4.0, 2.5, 1.0), samplers=None, steps=None)
 # Every character once, the styles in turn.
 CHOSEN = [0, 2, 5, 7]
 

@@ -19,14 +19,14 @@ STYLES = ["mincho", "brush"]
 @pytest.fixture(scope="module")
 def fits() -> Fits:
     """Whether the default text encoder reads a text whole."""
-    tokenizer = load_text_encoder(TextEncoderSettings()).tokenizer
+    tokenizer = load_text_encoder(TextEncoderSettings(source="bundled", max_length=20)).tokenizer
     limit = tokenizer.model_max_length
     return lambda texts: [len(tokens) <= limit for tokens in tokenizer(list(texts), verbose=False).input_ids]
 
 
 @pytest.fixture(scope="module")
 def captions(grade_one: pd.DataFrame) -> pd.DataFrame:
-    return write_captions(grade_one, STYLES, CaptionSettings())
+    return write_captions(grade_one, STYLES, CaptionSettings(short_forms=4))
 
 
 def test_every_character_has_one_long_form_per_style(captions: pd.DataFrame, grade_one: pd.DataFrame) -> None:
@@ -58,7 +58,7 @@ def test_more_meanings_join_with_commas(grade_one: pd.DataFrame) -> None:
 
 def test_captions_survive_parquet(grade_one: pd.DataFrame, captions: pd.DataFrame, tmp_path: Path) -> None:
     grade_one.to_parquet(tmp_path / "characters.parquet")
-    again = write_captions(pd.read_parquet(tmp_path / "characters.parquet"), STYLES, CaptionSettings())
+    again = write_captions(pd.read_parquet(tmp_path / "characters.parquet"), STYLES, CaptionSettings(short_forms=4))
     pd.testing.assert_frame_equal(again, captions)
 
 

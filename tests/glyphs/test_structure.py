@@ -49,7 +49,7 @@ def test_few_or_no_characters_may_be_wanted(
         dictionary, grade_one, compositions, SETTINGS.model_copy(update={"limit": 60, "zero_shot": 0})
     )
     assert len(few) == 60 and (few["role"] == "structure").all()
-    assert select_structure(dictionary, grade_one, compositions, StructureSettings()).empty
+    assert select_structure(dictionary, grade_one, compositions, StructureSettings(zero_shot=0)).empty
 
 
 def test_a_pattern_without_a_training_face_is_refused(faces: pd.DataFrame) -> None:

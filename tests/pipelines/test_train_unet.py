@@ -17,7 +17,7 @@ from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.pipelines.train_unet import create_pipeline, nodes
 from kanji_diffusion.sampling.stage_prompts import choose_stage_prompts
 
-TEXT = TextEncoderSettings(max_length=16)
+TEXT = TextEncoderSettings(source="bundled", max_length=16)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def encode(vae, captions, glyphs):
 
 
 def test_every_glyph_is_trained_with_the_states_of_its_own_captions(captions, glyphs, encode):
-    settings = TextEncoderSettings(max_length=16)
+    settings = TextEncoderSettings(source="bundled", max_length=16)
     states = nodes.encode_captions(captions, encode.structure_captions, settings)["states"]
     latents = encode(stage_of(8, reads="styles"))
     store = LatentStore(latents, states, latents["captions"], 0.5, shares=latents["shares"])

@@ -23,7 +23,7 @@ class AdversarialSettings(Settings):
         description="Multiply the weight by the ratio of the gradients at the decoder's last layer. It is one of the "
         "whole batch: several workers and `accumulate` ask for false.",
     )
-    start: int = Field(0, ge=0, description="Optimizer step from which discriminator and term take part.")
+    start: int = Field(400, ge=0, description="Optimizer step from which discriminator and term take part.")
     channels: int = Field(32, ge=8, multiple_of=8, description="Channels of the discriminator's first layer.")
     layers: int = Field(
         2,

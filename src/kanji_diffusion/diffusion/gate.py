@@ -22,7 +22,7 @@ class GateSettings(Settings):
     """What the autoencoder must reach on held-out faces before a UNet is trained on its latents."""
 
     stroke_overlap: float = Field(0.95, ge=0, le=1, description="Least mean intersection over union of ink.")
-    holes_agree: float = Field(0.97, ge=0, le=1, description="Least share of glyphs that keep their holes.")
+    holes_agree: float = Field(0.96, ge=0, le=1, description="Least share of glyphs that keep their holes.")
     reading_loss: float = Field(
         0.02, ge=0, le=1, description="Largest loss of the reading score against the originals."
     )

@@ -22,7 +22,7 @@ class DiffusionLossSettings(Settings):
     """Weighting of the timesteps."""
 
     min_snr_gamma: float | None = Field(
-        5.0, gt=0, description="Min-SNR-γ weighting (Hang et al., 2023); null weighs all timesteps alike."
+        None, gt=0, description="Min-SNR-γ weighting (Hang et al., 2023); null weighs all timesteps alike."
     )
 
 

@@ -36,18 +36,18 @@ class TextEncoderSettings(Settings):
     """Which text encoder conditions the UNet."""
 
     source: str = Field(
-        BUNDLED,
+        TRAINED,
         description="`trained` (a small DistilBERT with a token for each word and component, trained along with "
         "the UNet), `bundled` (all-MiniLM-L6-v2), a hub name such as openai/clip-vit-large-patch14, or a folder.",
     )
-    max_length: int = Field(20, ge=4, description="Tokens that a caption is padded to; CLIP takes 77.")
+    max_length: int = Field(28, ge=4, description="Tokens that a caption is padded to; CLIP takes 77.")
     width: int = Field(
         128,
         ge=32,
         multiple_of=32,
         description="Width of a trained encoder's states; it has an attention head for each 32.",
     )
-    layers: int = Field(2, ge=1, description="Transformer layers of a trained encoder.")
+    layers: int = Field(1, ge=1, description="Transformer layers of a trained encoder.")
     seed: int = Field(0, ge=0, lt=2**31, description="Draws a trained encoder's first weights.")
 
 

@@ -40,7 +40,7 @@ class UNetSettings(Settings):
         description="Channels of each level, the outermost first; each further level halves height and width.",
     )
     cross_attention: tuple[bool, ...] = Field(
-        (True, True), description="Which levels attend to the text, one entry for each of `channels`."
+        (False, True), description="Which levels attend to the text, one entry for each of `channels`."
     )
     layers: int = Field(1, ge=1, description="Residual blocks per level.")
     heads: int = Field(4, ge=1, description="Attention heads of each level.")

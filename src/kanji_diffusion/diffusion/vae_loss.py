@@ -51,7 +51,7 @@ class VAELossSettings(Settings):
         False, description="Whether pixels beyond black or white, which a picture clamps, count as no error."
     )
     kl: float = Field(
-        1e-4,
+        0.005,
         ge=0,
         description="Weight of the Kullback-Leibler divergence per latent value: a larger one empties latent channels.",
     )
@@ -65,7 +65,7 @@ class VAELossSettings(Settings):
 class FinishSettings(TrainingSettings):
     """How the decoder is finished."""
 
-    l1: float = Field(0.0, ge=0, description="Weight of the pixels' absolute errors, in place of that of the crops.")
+    l1: float = Field(0.3, ge=0, description="Weight of the pixels' absolute errors, in place of that of the crops.")
     overshoot: bool = Field(True, description="As `vae.loss.overshoot`, in its place.")
 
 

@@ -61,13 +61,13 @@ class GridSettings(Settings):
 
     prompts: int = Field(320, ge=1, description="Samples, spread evenly, that are drawn again with each combination.")
     guidance_scales: tuple[Annotated[float, Field(ge=1, le=50)], ...] | None = Field(
-        None, min_length=1, description="Guidance scales; null for that of `sampling`."
+        (1.0, 3.0), min_length=1, description="Guidance scales; null for that of `sampling`."
     )
     samplers: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Samplers by name; null for that of `sampling`."
+        ("ddim",), min_length=1, description="Samplers by name; null for that of `sampling`."
     )
     steps: tuple[Annotated[int, Field(ge=1, le=1000)], ...] | None = Field(
-        None, min_length=1, description="Numbers of sampling steps; null for those of `sampling`."
+        (8,), min_length=1, description="Numbers of sampling steps; null for those of `sampling`."
     )
 
 
@@ -75,7 +75,7 @@ class EvaluationSettings(Settings):
     """Which samples are drawn to evaluate a model, and how they are scored."""
 
     characters: int = Field(
-        80, ge=1, description="Characters that are drawn, spread evenly over those that have captions."
+        160, ge=1, description="Characters that are drawn, spread evenly over those that have captions."
     )
     styles: tuple[str, ...] | None = Field(None, description="Styles that each character is drawn in; null for all.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the first picture; the others count up.")

@@ -65,11 +65,11 @@ class CaptionSettings(Settings):
     quality: str = Field(default="", description="Words such as 'crisp ink'.")
     meanings: int = Field(default=2, ge=1, description="Meanings joined in the long form.")
     short_forms: int = Field(
-        default=4, ge=0, description="Captions of one meaning each, at most so many per character."
+        default=3, ge=0, description="Captions of one meaning each, at most so many per character."
     )
     shares: CaptionShares = Field(CaptionShares(), description="How often each form of caption is read.")
     depth: int = Field(
-        default=2, ge=1, le=4, description="Levels of the deepest compositions; others are told at one level."
+        default=1, ge=1, le=4, description="Levels of the deepest compositions; others are told at one level."
     )
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ class StructureSettings(Settings):
         description="Characters, at most, the most frequent first; null for all that KanjiVG and a face have.",
     )
     views: int = Field(1, ge=1, le=64, description="Pictures of each glyph; the first is not augmented.")
-    zero_shot: int = Field(0, ge=0, description="Real characters kept out of all training, for zero-shot drawing.")
+    zero_shot: int = Field(300, ge=0, description="Real characters kept out of all training, for zero-shot drawing.")
     seed: int = Field(0, ge=0, description="Draws the characters that are kept for zero-shot drawing.")
 
 

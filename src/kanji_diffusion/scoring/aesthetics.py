@@ -35,7 +35,7 @@ class AestheticSettings(Settings):
     """Which aesthetic head scores the glyphs, and how one is trained."""
 
     head: str = Field(TRAINED, description="`trained` here, or the file of a LAION predictor (linear or MLP).")
-    pairs: int = Field(2000, ge=10, description="Glyphs that are spoilt, each once and once more strongly.")
+    pairs: int = Field(400, ge=10, description="Glyphs that are spoilt, each once and once more strongly.")
     penalty: float = Field(
         1.0, gt=0, description="Weight of the squared weights in the head's loss: a larger one makes a flatter score."
     )

@@ -26,7 +26,7 @@ from kanji_diffusion.core.files import file_sha256
 from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.core.settings import Settings
-from kanji_diffusion.diffusion.text import TextEncoderSettings, text_encoder_folder
+from kanji_diffusion.diffusion.text import BUNDLED, TextEncoderSettings, text_encoder_folder
 from kanji_diffusion.imaging.resize import to_model_range
 from kanji_diffusion.imaging.warp import bend
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
@@ -51,7 +51,7 @@ class ClipSettings(Settings):
     embed_dim: int = Field(
         128, ge=8, description="Width of the common space of pictures and captions, of a model trained here."
     )
-    width: int = Field(32, ge=8, description="Channels of the vision tower's first stage.")
+    width: int = Field(16, ge=8, description="Channels of the vision tower's first stage.")
     layers: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="Blocks of the vision tower's stages.")
     context_length: int = Field(24, ge=8, description="Tokens that a caption may have.")
 
@@ -185,7 +185,7 @@ def build_scorer(settings: ClipSettings, text: TextEncoderSettings) -> ClipScore
     if settings.source != TRAINED:
         return _pretrained(settings, text)
     # A text encoder that is trained along with a UNet is not there yet, and knows the words of its captions alone.
-    text = TextEncoderSettings() if text.source == TRAINED else text
+    text = TextEncoderSettings(source=BUNDLED, max_length=20) if text.source == TRAINED else text
     folder = str(text_encoder_folder(text))
     vision = {"image_size": settings.image_size, "layers": list(settings.layers), "width": settings.width}
     text_tower = {

@@ -49,13 +49,13 @@ class StyleFilter(Settings):
     edge_sharpness: Limit = Field(Limit(), description="1 for edges one pixel wide, less for softer ones.")
     components: Limit = Field(Limit(max=40), description="Pieces of ink.")
     reading_margin: Limit = Field(
-        Limit(min=0.0), description="Log-odds of the recogniser for the character against the likeliest other."
+        Limit(below=5), description="Log-odds of the recogniser for the character against the likeliest other."
     )
     consensus: Limit = Field(
         Limit(min=0.0), description="Likeness to the character in other faces; negative for a wrong glyph."
     )
-    clip_score: Limit = Field(Limit(), description="Cosine of picture and caption, -1 to 1.")
-    aesthetic_score: Limit = Field(Limit(), description="Of the aesthetic head; the scale is the head's own.")
+    clip_score: Limit = Field(Limit(below=6), description="Cosine of picture and caption, -1 to 1.")
+    aesthetic_score: Limit = Field(Limit(below=4), description="Of the aesthetic head; the scale is the head's own.")
 
 
 class FilterSettings(StyleFilter):
