@@ -85,6 +85,43 @@ def test_a_damaged_artifact_is_named(kedro_run, toy_project):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "given", "sentence"),
+    [
+        (
+            "drawing",
+            "count=2,stages.small.training.steps=3",
+            "Parameter `stages.small.training.steps` is not read by drawing: leave it out, or choose a pipeline that "
+            "reads it (training).",
+        ),
+        (
+            "training",
+            "threads=1,count=2",
+            "Parameter `count` is not read by training: leave it out, or choose a pipeline that reads it (drawing).",
+        ),
+    ],
+)
+def test_a_parameter_that_is_not_read_is_refused(kedro_run, mlflow_store, pipeline, given, sentence):
+    result = kedro_run(f"--pipeline={pipeline}", f"--params={given}")
+    assert result.stderr.splitlines()[-1] == f"Error: {sentence}"
+    experiment = mlflow_store.get_experiment_by_name("kanji-diffusion").experiment_id
+    assert mlflow_store.search_runs([experiment]) == []
+
+
+def test_a_parameter_that_the_catalog_refers_to_is_read(kedro_run, toy_project):
+    catalog = toy_project / "conf/base/catalog.yml"
+    catalog.write_text(
+        catalog.read_text().replace("data/01_raw/ink.txt", "data/01_raw/${runtime_params:count, ink.txt}")
+    )
+    result = kedro_run("--pipeline=training", "--params=count=4")
+    assert "`glyphs` is missing" in result.stderr
+
+
+def test_an_unknown_group_of_the_configuration_is_refused(kedro_run, toy_project):
+    (toy_project / "conf/local/parameters.yml").write_text("cuont: 4\n")
+    assert kedro_run().stderr.splitlines()[-1] == "Error: There is no parameter `cuont`: did you mean `count`?"
+
+
 def test_what_a_node_tells_is_told(kedro_run):
     result = kedro_run("--params=stages.small.training.trouble=mistake")
     assert result.stderr.splitlines()[-1] == "Error: The ink is dry: buy some."

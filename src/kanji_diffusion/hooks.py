@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.datasets import RawPathDataset, RegisteredModelDataset, TrackerDataset
 from kanji_diffusion.diffusion.text import TRAINED
-from kanji_diffusion.parameters import check_together
+from kanji_diffusion.parameters import check_together, refuse_unread
 
 _context: ProjectContext | None = None
 
@@ -110,9 +111,13 @@ def _current_loader() -> AbstractConfigLoader:
     return _context.config_loader if _context is not None else _config_loader(os.getenv("KEDRO_ENV"))
 
 
-def _config_loader(env: str | None, conf_source: str | None = None) -> AbstractConfigLoader:
+def _config_loader(
+    env: str | None, conf_source: str | None = None, runtime_params: dict[str, Any] | None = None
+) -> AbstractConfigLoader:
     source = conf_source or str(Path(project_root()) / settings.CONF_SOURCE)
-    return settings.CONFIG_LOADER_CLASS(conf_source=source, env=env, **settings.CONFIG_LOADER_ARGS)
+    return settings.CONFIG_LOADER_CLASS(
+        conf_source=source, env=env, runtime_params=runtime_params, **settings.CONFIG_LOADER_ARGS
+    )
 
 
 class ProjectHooks:
@@ -126,11 +131,15 @@ class ProjectHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse an unknown environment, unknown or wrong parameters, before anything is opened."""
         _refuse_unknown_environment(context)
-        given = context.config_loader.runtime_params
-        if given:
-            known = _config_loader(context.env, str(context.config_loader.conf_source))["parameters"]
-            models = TypeExtractor(dict(kedro_project.pipelines)).extract_types_from_pipelines()
-            _refuse_unknown(given, known, set(models))
+        source = str(context.config_loader.conf_source)
+        models = set(TypeExtractor(dict(kedro_project.pipelines)).extract_types_from_pipelines())
+        # The loader that is made last resolves `globals` for all, and must be of this environment.
+        declared, configured = (_config_loader(env, source)["parameters"] for env in ("base", context.env))
+        _refuse_unknown(context.config_loader.runtime_params or {}, configured, models)
+        # The names of stages are free, and so are those that other parameters take their values from.
+        groups = {name: value for name, value in configured.items() if name != "stages" and name[0] != "_"}
+        members = {f"{name}.{key}" for name, group in declared.items() if isinstance(group, Mapping) for key in group}
+        _refuse_unknown(groups, declared, models | members)
         # `params` are those of all pipelines here; before a run Kedro checks those of the chosen ones alone.
         check_together(context.params)
 
@@ -140,14 +149,16 @@ class ProjectHooks:
     ) -> Iterator[None]:
         """Check and pin what the run reads; then, once kedro-mlflow has opened a run, describe it there."""
         self._catalog, self._run_id = catalog, None
-        names = "+".join(run_params["pipeline_names"] or ["__default__"])
         _refuse_unread_versions(run_params["load_versions"] or {}, pipeline)
-        versions = {name: _pin(name, catalog) for name in sorted(pipeline.inputs()) if not is_parameter(name)}
         context = current_context()
         assert context is not None
+        load = partial(_config_loader, context.env, str(context.config_loader.conf_source))
+        chosen = run_params["pipeline_names"] or ["__default__"]
+        refuse_unread(run_params["runtime_params"], chosen, kedro_project.pipelines, load)
+        versions = {name: _pin(name, catalog) for name in sorted(pipeline.inputs()) if not is_parameter(name)}
         _set_threads(context.config_loader["parameters"].get("threads"))
         run_options = context.mlflow.tracking.run
-        run_options.name = run_options.name or f"{names} {run_params['run_id']}"
+        run_options.name = run_options.name or f"{'+'.join(chosen)} {run_params['run_id']}"
 
         yield
 

@@ -1,12 +1,18 @@
-"""What parameters of different pipelines must say of each other, checked before anything runs.
+"""Checks of all parameters together, before anything runs: do they agree, and does the run read what it was given?
 
 Each parameter by itself is checked by its own model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from kedro.config import AbstractConfigLoader, MissingConfigException
+from kedro.pipeline import Pipeline
+from kedro.validation.exceptions import ParameterValidationError
+from kedro.validation.parameter_validator import ParameterValidator
+from omegaconf.errors import OmegaConfBaseException
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.latents import StyleRepeats
@@ -27,6 +33,14 @@ READ_BY_HOOKS = {
         "whole number, at least 1, or null",
         "CPU threads of torch and of the libraries under it; null for all cores that the process may use.",
     )
+}
+# Parameters that pipeline_registry.py builds pipelines by, and which pipelines these are.
+_BUILT_BY = {
+    "captions.shares": ("render_glyphs", "filter_glyphs", "train_unet", "evaluate"),
+    "stages": ("train_unet",),
+    "model": ("generate",),
+    "replay": ("generate",),
+    "candidates.count": ("generate",),
 }
 
 
@@ -101,3 +115,85 @@ def _check_sizes(stages: Mapping[str, StageSettings], size: int, vae: VAESetting
                 f"Parameter `{path}.resolution` is {stage.resolution}: it must be at most {size}, at which glyphs are "
                 f"rendered (`render.size`), and a multiple of {covered}, which one latent covers."
             )
+
+
+def refuse_unread(
+    given: Mapping[str, Any],
+    chosen: Sequence[str],
+    pipelines: Mapping[str, Pipeline],
+    load: Callable[[dict[str, Any]], AbstractConfigLoader],
+) -> None:
+    """Refuse parameters of the command line that the chosen pipelines do not read.
+
+    A parameter is read by the nodes, by the hooks, by what builds the pipelines, or by other parameters: those of the
+    configuration that refer to it, and those that are refused without it.
+
+    Args:
+        given: Parameters of the command line, nested.
+        chosen: Names of the pipelines that are run, of which some nodes may be left out.
+        pipelines: All pipelines by name.
+        load: The configuration with other parameters of the command line.
+
+    Raises:
+        KanjiDiffusionError: If a parameter has no effect.
+    """
+    read = set(READ_BY_HOOKS).union(*(_read_by(name, pipelines) for name in chosen))
+    for path in _leaves(given):
+        if _is_in(path, read) or _acts_otherwise(path, given, read, pipelines, load):
+            continue
+        readers = [name for name in pipelines if name != "__default__" and _is_in(path, _read_by(name, pipelines))]
+        remedy = f", or choose a pipeline that reads it ({', '.join(readers)})" if readers else ""
+        run = ", ".join("the pipelines of `kedro run`" if name == "__default__" else name for name in chosen)
+        raise KanjiDiffusionError(f"Parameter `{path}` is not read by {run}: leave it out{remedy}.")
+
+
+def _read_by(name: str, pipelines: Mapping[str, Pipeline]) -> set[str]:
+    inputs = pipelines[name].inputs()
+    read = {each.removeprefix("params:") for each in inputs if each.startswith("params:")}
+    nodes = set(pipelines[name].nodes)
+    parts = {part for part, pipeline in pipelines.items() if set(pipeline.nodes) <= nodes}
+    return read | {path for path, built in _BUILT_BY.items() if parts.intersection(built)}
+
+
+def _leaves(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in parameters.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _is_in(path: str, read: Iterable[str]) -> bool:
+    return any(f"{path}.".startswith(f"{each}.") or f"{each}.".startswith(f"{path}.") for each in read)
+
+
+def _acts_otherwise(
+    path: str,
+    given: Mapping[str, Any],
+    read: set[str],
+    pipelines: Mapping[str, Pipeline],
+    load: Callable[[dict[str, Any]], AbstractConfigLoader],
+) -> bool:
+    """Whether without the parameter of the command line others have other values, or are refused."""
+    loaded, without = load(dict(given)), load(_without(given, path.split(".")))
+    try:
+        check_together(ParameterValidator(dict(pipelines)).validate_raw_params(without["parameters"]))
+        same = loaded["catalog"] == without["catalog"] and all(
+            _value(loaded["parameters"], each) == _value(without["parameters"], each) for each in read
+        )
+    except (KanjiDiffusionError, ParameterValidationError, MissingConfigException, OmegaConfBaseException):
+        return True
+    return not same
+
+
+def _without(parameters: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    name, *rest = path
+    if not rest:
+        return {key: value for key, value in parameters.items() if key != name}
+    return {**parameters, name: _without(parameters[name], rest)}
+
+
+def _value(parameters: Any, path: str) -> Any:
+    for name in path.split("."):
+        parameters = parameters.get(name) if isinstance(parameters, Mapping) else None
+    return parameters

@@ -122,7 +122,8 @@ def by_kedro(root: Path, raw: Path, seed: int) -> float:
 
 def kedro(project: Path, pipelines: str) -> subprocess.Popen[bytes]:
     """Start `kedro run` in a copy of the project; what it prints goes to `output.txt`."""
-    command = [sys.executable, "-m", "kedro", "run", "--env=test", f"--pipelines={pipelines}", f"--params={_KEDRO}"]
+    command = [sys.executable, "-m", "kedro", "run", "--env=test", f"--pipelines={pipelines}"]
+    command += [f"--params={_KEDRO}"] if "train_unet" in pipelines else []
     environment = os.environ | {"PYTHONPATH": str(project / "src")}
     with (project / "output.txt").open("a") as output:
         return subprocess.Popen(command, cwd=project, env=environment, stdout=output, stderr=output)
