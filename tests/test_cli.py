@@ -122,6 +122,11 @@ def test_an_unknown_group_of_the_configuration_is_refused(kedro_run, toy_project
     assert kedro_run().stderr.splitlines()[-1] == "Error: There is no parameter `cuont`: did you mean `count`?"
 
 
+def test_a_mistake_in_the_settings_of_tracking_is_told(kedro_run, toy_project):
+    (toy_project / "conf/local/mlflow.yml").write_text("tracking: {run: {nestd: true}}\n")
+    assert "There is no parameter `KedroMlflowConfig.tracking.run.nestd`." in kedro_run().stderr
+
+
 def test_what_a_node_tells_is_told(kedro_run):
     result = kedro_run("--params=stages.small.training.trouble=mistake")
     assert result.stderr.splitlines()[-1] == "Error: The ink is dry: buy some."

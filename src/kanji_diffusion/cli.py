@@ -19,31 +19,15 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import pipelines
 from kedro.io.core import DatasetError
-from kedro.utils import get_close_matches
-from kedro.validation.exceptions import ParameterValidationError
-from kedro.validation.type_extractor import TypeExtractor
-from kedro.validation.utils import _unwrap_optional, resolve_nested_dict_path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 from yaml import YAMLError
 
 from kanji_diffusion import tracking
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
-from kanji_diffusion.hooks import current_context, project_root
-
-_ERRORS_TOLD = 3
-_MUST_BE = {
-    "bool": "true or false",
-    "dict": "a mapping",
-    "float": "a number",
-    "int": "a whole number",
-    "list": "a list",
-    "model": "a mapping",
-    "string": "text",
-    "tuple": "a list",
-}
+from kanji_diffusion.core.settings import sentence
+from kanji_diffusion.hooks import project_root
 
 
 class _Stopped(click.ClickException):
@@ -62,9 +46,8 @@ class RunCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the pipelines."""
-        for name in ("kedro.pipeline.node", "kedro.validation.parameter_validator"):
-            # Kedro logs an error in its own words before raising it.
-            logging.getLogger(name).addFilter(lambda record: record.levelno < logging.ERROR)
+        # Kedro logs an error of a node in its own words before raising it.
+        logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
         with _plainly([ctx.params["pipeline"], *ctx.params["pipelines"]]):
             return super().invoke(ctx)
@@ -141,10 +124,8 @@ def _sentence(error: Exception, requested: list[str]) -> str:
     told = next((cause for cause in causes if isinstance(cause, KanjiDiffusionError)), None)
     if told is not None:
         return str(told)
-    if isinstance(error, ParameterValidationError):
-        return _parameter_sentence(error)
     if isinstance(error, ValidationError):
-        return _details_sentence(error, error.title, None)
+        return sentence(error, error.title)
     if isinstance(error, MissingConfigException | OmegaConfBaseException | YAMLError):
         return " ".join(str(error).split())
     if isinstance(error, DatasetError) and isinstance(causes[-1], DatasetError | OSError | ValueError):
@@ -174,59 +155,6 @@ def _dataset_sentence(message: str) -> str:
     if wrapped := re.match(pattern, message, re.S):
         message = f"`{wrapped[1]}` failed in {wrapped[2]}: {wrapped[3]}"
     return " ".join(message.split())
-
-
-def _parameter_sentence(error: ParameterValidationError) -> str:
-    # Kedro's error holds nothing but a text of several lines: validate again what it names, to learn why.
-    context = current_context()
-    assert context is not None
-    models = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
-    for path in re.findall(r"^- Parameter '([^']+)'", str(error), re.M):
-        model: Any = _unwrap_optional(models[path])
-        try:
-            model.model_validate(resolve_nested_dict_path(context.config_loader["parameters"], path))
-        except ValidationError as invalid:
-            return _details_sentence(invalid, path, model)
-    return " ".join(str(error).split())
-
-
-def _details_sentence(error: ValidationError, path: str, model: type[BaseModel] | None) -> str:
-    details = error.errors(include_url=False)
-    # A tuple also counts as too short by its entries that are wrong.
-    wrong = {one["loc"][:-1] for one in details if one["loc"]}
-    details = [one for one in details if one["type"] != "too_short" or one["loc"] not in wrong]
-    sentences = [_detail_sentence(detail, path, model) for detail in details[:_ERRORS_TOLD]]
-    if len(details) > _ERRORS_TOLD:
-        sentences.append(f"There are {len(details) - _ERRORS_TOLD} more.")
-    return " ".join(sentences)
-
-
-def _detail_sentence(detail: ErrorDetails, path: str, model: type[BaseModel] | None) -> str:
-    name = ".".join([path, *map(str, detail["loc"])])
-    kind, message = detail["type"], detail["msg"]
-    if kind == "missing":
-        return f"Parameter `{name}` is missing."
-    if kind == "extra_forbidden":
-        fields = _fields(model, detail["loc"][:-1])
-        matches = get_close_matches(str(detail["loc"][-1]), fields)
-        hint = f"did you mean `{matches[0]}`?" if matches else f"the parameters here are {', '.join(fields)}."
-        return f"There is no parameter `{name}`: {hint}"
-    if kind in ("value_error", "assertion_error"):
-        reason = message.partition(", ")[2]
-    else:
-        family = _MUST_BE.get(kind.partition("_")[0])
-        typed = kind.endswith(("_type", "_parsing", "_from_float")) and family
-        reason = f"it must be {family}" if typed else re.sub("^Input should", "it should", message)
-    value = detail["input"]
-    given = "null" if value is None else repr(value) if isinstance(value, str) else f"{value}"
-    return f"Parameter `{name}` is {given}: {reason.rstrip('.')}."
-
-
-def _fields(model: Any, location: tuple[int | str, ...]) -> list[str]:
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = _unwrap_optional(field.annotation) if field else None
-    return list(getattr(model, "model_fields", {}))
 
 
 def _unexpected(error: Exception) -> str:

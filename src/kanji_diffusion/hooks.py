@@ -28,7 +28,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.datasets import RawPathDataset, RegisteredModelDataset, TrackerDataset
 from kanji_diffusion.diffusion.text import TRAINED
-from kanji_diffusion.parameters import check_together, refuse_unread
+from kanji_diffusion.parameters import check_together, refuse_unread, validated
 
 _context: ProjectContext | None = None
 
@@ -140,8 +140,8 @@ class ProjectHooks:
         groups = {name: value for name, value in configured.items() if name != "stages" and name[0] != "_"}
         members = {f"{name}.{key}" for name, group in declared.items() if isinstance(group, Mapping) for key in group}
         _refuse_unknown(groups, declared, models | members)
-        # `params` are those of all pipelines here; before a run Kedro checks those of the chosen ones alone.
-        check_together(context.params)
+        # Those of all pipelines; Kedro checks those of the chosen ones alone.
+        check_together(validated(context.config_loader["parameters"], kedro_project.pipelines))
 
     @hook_impl(wrapper=True)
     def before_pipeline_run(

@@ -5,16 +5,18 @@ Each parameter by itself is checked by its own model.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kedro.config import AbstractConfigLoader, MissingConfigException
 from kedro.pipeline import Pipeline
-from kedro.validation.exceptions import ParameterValidationError
-from kedro.validation.parameter_validator import ParameterValidator
+from kedro.validation.type_extractor import TypeExtractor
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import model_of, sentence
 from kanji_diffusion.diffusion.latents import StyleRepeats
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, check_sampler
 from kanji_diffusion.diffusion.vae import TRAINED, VAESettings
@@ -42,6 +44,30 @@ _BUILT_BY = {
     "replay": ("generate",),
     "candidates.count": ("generate",),
 }
+
+
+def validated(parameters: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) -> dict[str, Any]:
+    """Parameters with the instance of each model that a node's type hint names in place of its mapping.
+
+    Kedro does the same later, but its error holds no more than a text of several lines.
+
+    Raises:
+        KanjiDiffusionError: If a value is not what its model allows.
+    """
+    result = copy.deepcopy(dict(parameters))
+    for path, hint in TypeExtractor(dict(pipelines)).extract_types_from_pipelines().items():
+        *groups, name = path.split(".")
+        group = _value(result, ".".join(groups)) if groups else result
+        model = model_of(hint)
+        if model is None or not isinstance(group, dict) or name not in group:
+            continue
+        if group[name] is None and model is not hint:
+            continue
+        try:
+            group[name] = model.model_validate(group[name])
+        except ValidationError as error:
+            raise KanjiDiffusionError(sentence(error, path, model)) from None
+    return result
 
 
 def check_together(parameters: Mapping[str, Any]) -> None:
@@ -177,11 +203,11 @@ def _acts_otherwise(
     """Whether without the parameter of the command line others have other values, or are refused."""
     loaded, without = load(dict(given)), load(_without(given, path.split(".")))
     try:
-        check_together(ParameterValidator(dict(pipelines)).validate_raw_params(without["parameters"]))
+        check_together(validated(without["parameters"], pipelines))
         same = loaded["catalog"] == without["catalog"] and all(
             _value(loaded["parameters"], each) == _value(without["parameters"], each) for each in read
         )
-    except (KanjiDiffusionError, ParameterValidationError, MissingConfigException, OmegaConfBaseException):
+    except (KanjiDiffusionError, MissingConfigException, OmegaConfBaseException):
         return True
     return not same
 
