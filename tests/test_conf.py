@@ -1,20 +1,20 @@
 """The configuration of every environment against the pipelines and models that it configures."""
 
-from typing import get_args
-
 import pytest
 import torch
 from kedro.config import OmegaConfigLoader
 from kedro.pipeline import Pipeline
 from kedro.validation.parameter_validator import ParameterValidator
 from kedro.validation.type_extractor import TypeExtractor
+from omegaconf import OmegaConf
 from pydantic import BaseModel, RootModel
 from tests.conftest import PROJECT_ROOT
 
+from kanji_diffusion.core.settings import model_of
 from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, new_text_encoder, text_encoder_folder
 from kanji_diffusion.diffusion.unet import continue_unet, text_unet
 from kanji_diffusion.diffusion.vae import autoencoder, factor
-from kanji_diffusion.glyphs.dictionary import CharacterSelection
+from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.parameters import check_together
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
@@ -22,6 +22,7 @@ from kanji_diffusion.sampling.sampler import DrawingSettings, SamplingSettings
 from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 from kanji_diffusion.scoring.recogniser import recogniser
+from kanji_diffusion.settings import CONFIG_LOADER_ARGS
 from kanji_diffusion.training.loop import TrainingSettings
 
 ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "cluster"]
@@ -46,15 +47,13 @@ def configuration(request):
     return configure(request.param)
 
 
+@pytest.fixture(scope="module")
+def dictionary(raw_data):
+    return read_kanjidic2(raw_data / "kanjidic2.xml.gz")
+
+
 def configure(env):
-    loader = OmegaConfigLoader(
-        conf_source=str(PROJECT_ROOT / "conf"),
-        env=env,
-        base_env="base",
-        default_run_env="local",
-        custom_resolvers={"kanjivg_folder": str, "local_artifacts": str, "project_root": str},
-        merge_strategy={"parameters": "soft"},
-    )
+    loader = OmegaConfigLoader(str(PROJECT_ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)
     parameters = loader["parameters"]
     shares = parameters["captions"]["shares"]
     composed = bool(shares["composed"] or shares["parts"])
@@ -92,10 +91,6 @@ def test_every_parameter_that_a_node_asks_for_is_given_and_valid(configuration):
             if name.startswith("params:"):
                 lookup(parameters, name.removeprefix("params:"))
     check_together(ParameterValidator(pipelines).validate_raw_params(parameters))
-
-
-def model_of(hint):
-    return next((one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def differing(path, model, given):
@@ -178,6 +173,65 @@ def test_artifacts_and_models_of_environments_do_not_mix():
             made += [entry.get("filepath") or f"{entry['type']} {entry['name']}"] if is_made else []
     assert len(made) > 300
     assert len(set(made)) == len(made)
+
+
+def stated(env):
+    """What the files of one environment say themselves."""
+    files = sorted((PROJECT_ROOT / "conf" / env).glob("parameters*.yml"))
+    return OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, files)))
+
+
+def repeated(given, base, prefix=""):
+    """Parameters that are given the value of base."""
+    for name, value in given.items():
+        if isinstance(value, dict) and isinstance(base.get(name), dict):
+            yield from repeated(value, base[name], f"{prefix}{name}.")
+        elif name in base and value == base[name]:
+            yield f"{prefix}{name}"
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS[1:])
+def test_an_environment_says_only_what_differs(env):
+    assert list(repeated(stated(env), stated("base"))) == []
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS[1:])
+def test_a_stage_of_base_is_the_same_stage_everywhere(env):
+    """An environment gives it another budget, or leaves it out and has stages with names of their own."""
+    base = stated("base")["stages"]
+    for name, stage in stated(env)["stages"].items():
+        assert name not in base or stage is None or set(stage) == {"training"}
+
+
+@pytest.mark.parametrize(
+    ("env", "characters", "resolutions"),
+    [
+        ("base", 440, [32, 32, 64]),
+        ("test", 10, [16, 32]),
+        ("jouyou", 2_136, [32, 32, 64]),
+        ("all", 10_278, [32, 32, 64]),
+        ("gpu", 2_136, [64, 64, 128]),
+        ("cluster", 2_136, [256, 512]),
+    ],
+)
+def test_an_environment_has_the_glyphs_that_its_header_names(dictionary, env, characters, resolutions):
+    parameters, _, _, stages = configure(env)
+    assert len(select_characters(dictionary, CharacterSelection(**parameters["characters"]))) == characters
+    assert [parameters["stages"][stage]["resolution"] for stage in stages] == resolutions
+    styles = {face["style"] for face in parameters["fonts"]["faces"] if not face.get("held_out")}
+    assert styles == set(parameters["captions"]["styles"]) == {"brush", "gothic", "handwritten", "mincho"}
+    assert parameters["structure"]["faces"] == ["NotoSansCJK-Regular.ttc"]
+
+
+def test_environments_share_what_their_headers_say():
+    every, gpu, cluster = (configure(env)[0] for env in ("all", "gpu", "cluster"))
+    for group in ("characters", "structure", "fonts", "captions", "split", "filter", "style_repeats"):
+        assert cluster[group] == gpu[group], group
+    assert gpu["structure"]["limit"] is None
+    assert every["structure"]["zero_shot"] == every["evaluation"]["zero_shot"]["characters"] == 0
+    trained = [cluster["vae"]["training"], cluster["vae"]["finish"]]
+    trained += [stage["training"] for stage in cluster["stages"].values() if stage]
+    assert [each["batch_size"] % cluster["cluster"]["workers"] for each in trained] == [0, 0, 0, 0]
 
 
 def test_every_model_can_be_built(configuration):
