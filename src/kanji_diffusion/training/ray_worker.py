@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.cores import available_cores
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.training.loop import Job, Trainer
