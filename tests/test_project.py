@@ -189,11 +189,11 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
         (["--pipelines=paint"], "no pipeline `paint`: choose among .*render_glyphs"),
         (["--pipelines=train_unet", "--params=stages.small.resolution=15"], "multiple of 2"),
         (
-            ["--pipelines=evaluate", "--nodes=draw_samples", "--params=evaluation.styles=[graffiti]"],
+            ["--pipelines=evaluate", "--nodes=evaluate.draw_samples", "--params=evaluation.styles=[graffiti]"],
             "`evaluation.styles` names 'graffiti'.*choose among brush",
         ),
         (
-            ["--pipelines=evaluate", "--nodes=draw_invented", "--params=evaluation.invented.meanings=[water]"],
+            ["--pipelines=evaluate", "--nodes=evaluate.draw_invented", "--params=evaluation.invented.meanings=[water]"],
             "names 'water', for which there is a kanji",
         ),
     ],

@@ -15,7 +15,11 @@ from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """All pipelines; `kedro run` is the sum of those that make a model and judge it."""
+    """All pipelines; `kedro run` is the sum of those that make a model and judge it.
+
+    Each has its name as namespace, so that Kedro-Viz opens on one box a pipeline. A node `initialise_unet` is therefore
+    called `train_unet.initialise_unet`; datasets and parameters keep their names.
+    """
     composed = tells_compositions()
     making = {
         "render_glyphs": render_glyphs.create_pipeline(composed=composed),
@@ -26,7 +30,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         ),
         "evaluate": evaluate.create_pipeline(composed=composed),
     }
-    return making | {
-        "generate": generate.create_pipeline(**generate.variant(configured_parameters(), has_trained_model())),
-        "__default__": sum(making.values(), Pipeline([])),
+    drawing = {"generate": generate.create_pipeline(**generate.variant(configured_parameters(), has_trained_model()))}
+    named = {
+        name: Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
+        for name, pipeline in (making | drawing).items()
     }
+    return named | {"__default__": sum((named[name] for name in making), Pipeline([]))}
