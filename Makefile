@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster env data viz mlflow lint lock clean
+.PHONY: help run test test-cluster env data viz mlflow serve lint lock clean
 
 bin := .venv/bin
 # MLflow opens on traces of language models if it is not told that these are training runs.
@@ -38,6 +38,9 @@ mlflow: env ## Show runs, curves and models on http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
 		$(bin)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
 		--backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --artifacts-destination "$(CURDIR)/mlartifacts"
+
+serve: env ## Serve the champion on http://127.0.0.1:5001
+	@$(bin)/kedro serve
 
 lint: env ## Check style, types and who imports whom
 	@$(bin)/ruff check

@@ -1,4 +1,5 @@
 import click
+import click.testing
 import pytest
 
 from kanji_diffusion import cli
@@ -51,6 +52,13 @@ def test_an_unknown_environment_is_answered_with_those_that_exist(kedro_run, toy
     expected = f"There is no environment `gpuu` in {toy_project}/conf: choose among base, local, test."
     assert result.stderr == f"Error: {expected}\n"
     assert not (toy_project / "mlruns").exists()
+
+
+def test_without_a_champion_nothing_is_served(toy_project):
+    result = click.testing.CliRunner().invoke(cli.cli, ["serve"])
+    registry = f"MLflow's registry at sqlite:///{toy_project}/mlflow.db"
+    assert result.stderr == f"Error: `kanji-diffusion` has no champion in {registry}: run `kedro run` first.\n"
+    assert result.exit_code == 1
 
 
 def test_missing_raw_data_is_answered_with_its_remedy(kedro_run, toy_project):

@@ -23,19 +23,14 @@ _SECONDS_TO_START = 180
 
 @pytest.fixture(scope="module")
 def server(project, finished):
-    """`mlflow models serve` as the README says, on a free port."""
+    """`kedro serve` as `make serve` calls it, from outside the environment and on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    uri = "models:/kanji-diffusion-test@champion"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    command = [sys.executable, "-m", "kedro", "serve", "--env=test", f"--port={port}"]
+    inside = str(Path(sys.executable).parent)
+    outside = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != inside]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": os.pathsep.join(outside)}
     log = project / "serve.log"
     with log.open("w") as output:
         process = subprocess.Popen(

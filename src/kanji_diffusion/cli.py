@@ -1,4 +1,4 @@
-"""`kedro run` of this project: a user's mistake is answered in one sentence, never with a traceback."""
+"""`kedro run` and `kedro serve`: a user's mistake is answered in one sentence, never with a traceback."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
 from kedro.io.core import DatasetError
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from kanji_diffusion import tracking
+from kanji_diffusion import registry, tracking
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.settings import sentence
-from kanji_diffusion.hooks import project_root
+from kanji_diffusion.hooks import ProjectContext, project_root
 
 
 class _Stopped(click.ClickException):
@@ -100,6 +101,17 @@ def _run_options() -> list[click.Parameter]:
 
 run = RunCommand("run", params=_run_options(), callback=kedro_run.callback, help=kedro_run.help)
 cli.add_command(run)
+
+
+@cli.command()
+@click.option("--env", "-e", help="Environment whose champion is served.")
+@click.option("--port", default=5001, show_default=True, type=click.IntRange(1, 65535), help="Port on 127.0.0.1.")
+def serve(env: str | None, port: int) -> None:
+    """Serve the champion of MLflow's registry by HTTP, on this machine alone."""
+    with _plainly([]), KedroSession.create(project_root(), env=env) as session:
+        context = session.load_context()
+        assert isinstance(context, ProjectContext)
+        registry.serve(context.mlflow.tracking.experiment.name, port)
 
 
 @contextmanager

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import mlflow
 import pandas as pd
@@ -149,6 +151,34 @@ def model_folder(uri: str) -> Path:
             f"({str(error).splitlines()[0]}): give models:/<name>@champion, models:/<name>@challenger or "
             "models:/<name>/<version> as the page Models of `make mlflow` shows them."
         ) from error
+
+
+def serve(name: str, port: int) -> NoReturn:
+    """Become the server of the champion on 127.0.0.1.
+
+    Args:
+        name: Of the registered model.
+        port: Where it listens.
+
+    Raises:
+        KanjiDiffusionError: If the registry cannot be asked, or has no champion, or the files of the champion are gone.
+    """
+    place = f"MLflow's registry at {mlflow.get_tracking_uri()}"
+    try:
+        version = champion_version(name)
+        if version is None:
+            raise KanjiDiffusionError(f"`{name}` has no champion in {place}: run `kedro run` first.")
+        folder = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")
+    except (MlflowException, OSError) as error:
+        raise KanjiDiffusionError(
+            f"The champion of `{name}` cannot be read from {place} ({str(error).splitlines()[0]}): check that the "
+            "registry answers and that its artifacts are there."
+        ) from error
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", folder, "--env-manager", "local"]
+    # MLflow finds `uvicorn` by the path alone.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    settings = {"PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    os.execve(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)], os.environ | settings)
 
 
 def _write(made: ModelVersion, folder: Path) -> dict[str, str]:
