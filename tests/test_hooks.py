@@ -18,6 +18,11 @@ def only_run(store):
     return run
 
 
+def datasets(run):
+    """Name, version and use of each dataset that MLflow shows with the run."""
+    return [(one.dataset.name, one.dataset.digest, one.tags[0].value) for one in run.inputs.dataset_inputs]
+
+
 @pytest.fixture
 def session(toy_project):
     def make(**options):
@@ -45,10 +50,13 @@ def test_reports_and_lineage_are_kept_with_the_run(kedro_run, mlflow_store, toy_
     (version,) = [path.name for path in (toy_project / "data/03_primary/glyphs.parquet").iterdir()]
     drawing = only_run(mlflow_store)
     assert drawing.data.tags["written.glyphs"] == version
+    assert drawing.data.tags["runner"] == "SequentialRunner"
+    assert datasets(drawing) == [("glyphs", version, "written")]
     assert kedro_run("--pipeline=training").exit_code == 0
     experiment = mlflow.get_experiment_by_name("kanji-diffusion").experiment_id
     training = mlflow_store.search_runs([experiment], order_by=["start_time DESC"])[0]
     assert training.data.tags["read.glyphs"] == version
+    assert datasets(training) == [("glyphs", version, "read")]
     assert training.data.tags["written.small.report"] == training.data.tags["run_id"]
     assert training.data.metrics["small.report/brush _thick_"] == 0.5
     artifacts = {

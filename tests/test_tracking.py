@@ -62,6 +62,14 @@ def test_the_finite_figures_that_are_asked_for_become_metrics(mlflow_store, run_
     assert mlflow_store.get_run(run_id).data.metrics == {"reading/top.1": 0.5, "reading/count": 80}
 
 
+def test_a_version_of_a_table_is_a_dataset_of_the_run(mlflow_store, run_id, tmp_path):
+    tracking.log_dataset(run_id, "glyphs", "2026-01-01T00.00.00.000Z", tmp_path / "glyphs.arrow", "read")
+    (used,) = mlflow_store.get_run(run_id).inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("glyphs", "2026-01-01T00.00.00.000Z")
+    assert [tag.value for tag in used.tags] == ["read"]
+    assert mlflow.data.get_source(used).uri == str(tmp_path / "glyphs.arrow")
+
+
 def test_files_and_folders_become_artifacts(mlflow_store, run_id, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()

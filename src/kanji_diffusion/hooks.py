@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -169,8 +170,11 @@ class ProjectHooks:
         for name in pipeline.datasets():
             if isinstance(dataset := catalog.get(name), TrackerDataset | RegisteredModelDataset):
                 dataset.run_id = self._run_id
-        read = {f"read.{name}": version for name, version in versions.items() if version}
-        tracking.set_tags(self._run_id, tracking.describe_environment(context.project_path) | read)
+        read = {name: version for name, version in versions.items() if version}
+        tags = tracking.describe_environment(context.project_path) | {"runner": _class_name(run_params["runner"])}
+        tracking.set_tags(self._run_id, tags | {f"read.{name}": version for name, version in read.items()})
+        for name in read:
+            self._log_dataset(name, "read")
         tracking.log_packages(self._run_id)
 
     @hook_impl(tryfirst=True)
@@ -198,7 +202,8 @@ class ProjectHooks:
         if self._run_id is None or dataset is None:
             return
         tracking.set_tags(self._run_id, {f"written.{dataset_name}": dataset.resolve_save_version() or ""})
-        wishes = (getattr(dataset, "metadata", None) or {}).get("mlflow", {})
+        self._log_dataset(dataset_name, "written")
+        wishes = _wishes(dataset)
         if "artifact_path" in wishes:
             path = Path(dataset._get_load_path())
             tracking.log_artifact(self._run_id, path, wishes["artifact_path"])
@@ -221,9 +226,25 @@ class ProjectHooks:
         if isinstance(error, TrainingInterrupted):
             tracking.end_run("KILLED", self._run_id)
 
+    def _log_dataset(self, name: str, context: str) -> None:
+        dataset = self._versioned(name)
+        if self._run_id is not None and dataset is not None and _wishes(dataset).get("dataset"):
+            path = Path(dataset._get_load_path())
+            tracking.log_dataset(self._run_id, name, dataset.resolve_load_version() or "", path, context)
+
     def _versioned(self, name: str) -> AbstractVersionedDataset | None:
         dataset = self._catalog.get(name) if self._catalog is not None else None
         return dataset if isinstance(dataset, AbstractVersionedDataset) and dataset._version else None
+
+
+def _wishes(dataset: AbstractDataset) -> dict[str, Any]:
+    return (getattr(dataset, "metadata", None) or {}).get("mlflow", {})
+
+
+def _class_name(runner: str) -> str:
+    # Kedro hands on the text of the object, `<kedro.runner.sequential_runner.SequentialRunner object at 0x...>`.
+    found = re.match(r"<(?:\w+\.)*(\w+) object", runner)
+    return found[1] if found else runner
 
 
 def _refuse_unknown_environment(context: KedroContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import math
 import platform
@@ -19,7 +20,7 @@ from typing import Any
 
 import mlflow
 import torch
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
@@ -141,6 +142,24 @@ def log_artifact(run_id: str, path: Path, artifact_path: str) -> None:
             client.log_artifacts(run_id, str(path), artifact_path)
         else:
             client.log_artifact(run_id, str(path), artifact_path)
+
+
+def log_dataset(run_id: str, name: str, version: str, path: Path, context: str) -> None:
+    """Name a version of a table among the datasets of the run, by which MLflow's table of runs can be filtered.
+
+    Args:
+        run_id: The run.
+        name: Of the catalog entry.
+        version: Of the table, shown as the digest.
+        path: Where this version lies.
+        context: What the run did with it, `read` or `written`.
+    """
+    source = json.dumps({"uri": str(path)})
+    dataset = DatasetInput(
+        Dataset(name, version, source_type="local", source=source), [InputTag("mlflow.data.context", context)]
+    )
+    with tolerating_mlflow():
+        mlflow.MlflowClient().log_inputs(run_id, datasets=[dataset])
 
 
 def log_image(run_id: str, name: str, image: Image.Image) -> None:
