@@ -22,6 +22,13 @@ def test_metrics_have_their_steps_and_prefix(mlflow_store, run_id):
     assert mlflow_store.get_run(run_id).data.metrics["stage_32/loss/noisy"] == 20
 
 
+def test_the_curves_that_are_asked_for_are_reported_under_their_names(mlflow_store, run_id):
+    curves = {r"(unet_.+|vae)/loss": r"1_loss/\1", r"(unet_.+)/(learning_rate)": r"\1/\2"}
+    values = {"unet_32/loss": 1, "unet_32/learning_rate": 2, "unet_32/input_wait": 3, "clip/loss": 4, "old_vae/loss": 5}
+    MlflowTracker(run_id, curves=curves).metrics(values, 0)
+    assert mlflow_store.get_run(run_id).data.metrics == {"1_loss/unet_32": 1, "unet_32/learning_rate": 2}
+
+
 def test_a_name_that_mlflow_refuses_does_not_lose_the_others(mlflow_store, run_id):
     MlflowTracker(run_id).metrics({"read, top-1 (%)": 90, "loss": 1}, 0)
     assert mlflow_store.get_run(run_id).data.metrics == {"read_ top-1 ___": 90, "loss": 1}

@@ -37,19 +37,23 @@ _PACKAGES = ("diffusers", "kedro", "mlflow", "open-clip-torch", "torch", "transf
 
 
 class MlflowTracker:
-    """Reports metrics and pictures to one MLflow run, from any thread.
+    r"""Reports metrics and pictures to one MLflow run, from any thread.
 
     While the tracking store is locked or away, metrics wait in memory and are sent with later ones.
 
     Args:
         run_id: The run to report to.
         prefix: Put before every name, with a slash, which MLflow shows as a group of charts.
+        curves: Pattern of a metric (a regular expression of the whole name) -> its name in MLflow, which may refer to
+            groups of the pattern as `\1`. The first pattern that fits counts, and what fits none is left out. None
+            reports all metrics under their own names.
     """
 
-    def __init__(self, run_id: str, prefix: str = "") -> None:
+    def __init__(self, run_id: str, prefix: str = "", curves: Mapping[str, str] | None = None) -> None:
         self._client = mlflow.MlflowClient()
         self._run_id = run_id
         self._prefix = f"{prefix}/" if prefix else ""
+        self._curves = curves
         self._pending: deque[Metric] = deque(maxlen=_PENDING_METRICS)
         self._next_attempt = -math.inf
         atexit.register(self._send)
@@ -57,9 +61,8 @@ class MlflowTracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record scalar `values` at `step`."""
         now = round(time.time() * 1000)
-        self._pending.extend(
-            Metric(_metric_name(self._prefix + name), float(value), now, step) for name, value in values.items()
-        )
+        named = [(self._name(self._prefix + name), float(value)) for name, value in values.items()]
+        self._pending.extend(Metric(_metric_name(name), value, now, step) for name, value in named if name)
         if time.monotonic() >= self._next_attempt:
             self._send()
 
@@ -67,6 +70,12 @@ class MlflowTracker:
         """Record `image` under `name` at `step`."""
         with tolerating_mlflow():
             self._client.log_image(self._run_id, image, key=self._prefix + name, step=step, synchronous=True)
+
+    def _name(self, name: str) -> str | None:
+        if self._curves is None:
+            return name
+        found = ((re.fullmatch(pattern, name), target) for pattern, target in self._curves.items())
+        return next((match.expand(target) for match, target in found if match), None)
 
     def _send(self) -> None:
         with tolerating_mlflow():

@@ -16,6 +16,7 @@ class TrackerDataset(AbstractDataset[NoReturn, Tracker]):
 
     Args:
         prefix: Put before the name of every metric and picture, with a slash.
+        curves: Which metrics are reported, and under which names, as in `MlflowTracker`; None reports all.
         metadata: Kept for Kedro-Viz.
 
     Attributes:
@@ -23,8 +24,10 @@ class TrackerDataset(AbstractDataset[NoReturn, Tracker]):
             property of the main thread and nodes may load their inputs in another one.
     """
 
-    def __init__(self, *, prefix: str = "", metadata: dict[str, Any] | None = None) -> None:
-        self._prefix = prefix
+    def __init__(
+        self, *, prefix: str = "", curves: dict[str, str] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._prefix, self._curves = prefix, curves
         self.metadata = metadata
         self.run_id: str | None = None
 
@@ -32,7 +35,7 @@ class TrackerDataset(AbstractDataset[NoReturn, Tracker]):
         """Return the tracker."""
         active = mlflow.active_run()
         run_id = self.run_id or (active.info.run_id if active else None)
-        return MlflowTracker(run_id, self._prefix) if run_id else NullTracker()
+        return MlflowTracker(run_id, self._prefix, self._curves) if run_id else NullTracker()
 
     def save(self, data: NoReturn) -> None:
         """Refuse: a tracker is only ever loaded.
@@ -46,4 +49,4 @@ class TrackerDataset(AbstractDataset[NoReturn, Tracker]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"prefix": self._prefix}
+        return {"prefix": self._prefix, "curves": self._curves}
