@@ -108,8 +108,8 @@ cli.add_command(run)
 @click.option("--port", default=5001, show_default=True, type=click.IntRange(1, 65535), help="Port on 127.0.0.1.")
 def serve(env: str | None, port: int) -> None:
     """Serve the champion of MLflow's registry by HTTP, on this machine alone."""
-    with _plainly([]), KedroSession.create(project_root(), env=env) as session:
-        context = session.load_context()
+    with _plainly([]):
+        context = KedroSession.create(project_root(), env=env).load_context()
         assert isinstance(context, ProjectContext)
         registry.serve(context.mlflow.tracking.experiment.name, port)
 
