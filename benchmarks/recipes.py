@@ -1,10 +1,11 @@
-"""Which recipe reads best at equal compute? One change of the configuration at a time, each with several seeds.
+"""Measures what an OCR engine reads of models that were trained by different recipes at equal compute.
 
 Run after `make run`, from the project's root:
-`.venv/bin/python -m tests.benchmarks.recipes [--images N] [--seeds S] [--stages K] [--env E] [NAME ...]`.
-Each recipe trains a UNet and, where it is trained along, a text encoder from random weights, for as many floating-point
-operations as the configuration needs for N images of its first K stages, in the proportions of their steps. Printed
-are the shares of the pictures that an OCR engine reads as what was asked for, the mean over the seeds and every seed's:
+`.venv/bin/python -m benchmarks.recipes [--images N] [--seeds S] [--stages K] [--env E] [NAME ...]`.
+A recipe is one change of the configuration. It trains a UNet and, where it is trained along, a text encoder from random
+weights, for as many floating-point operations as the configuration needs for N images of its first K stages, in the
+proportions of their steps. Printed are the shares of the pictures that an OCR engine reads as what was asked for, the
+mean over the seeds and every seed's:
 
 - trained: characters of the training set, from the captions that they are drawn from, in every style;
 - meaning: the same characters from their meanings alone;
@@ -23,9 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from benchmarks.project import open_catalog
 from diffusers import UNet2DConditionModel
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -283,11 +283,10 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(RECIPES):
         parser.error(f"there is no recipe {sorted(unknown)[0]!r}: choose among {', '.join(RECIPES)}")
-    root = Path.cwd()
-    bootstrap_project(root)
+    print(__doc__.splitlines()[0], flush=True)
     set_threads(asked.threads)
-    with KedroSession.create(root, env=asked.env) as session:
-        bench = Bench(session.load_context().catalog, asked.stages, asked.pictures)
+    with open_catalog(asked.env) as catalog:
+        bench = Bench(catalog, asked.stages, asked.pictures)
         known = [name for name, recipe in RECIPES.items() if max(recipe.stages or bench.first) < len(bench.stages)]
         if beyond := [name for name in asked.names if name not in known]:
             parser.error(f"{beyond[0]!r} has more stages than the {len(bench.stages)} that are configured")

@@ -1,6 +1,6 @@
-"""What the presets cost and how they read: a sweep, `fast` against the stock pipeline, and the gain of best-of-N.
+"""Measures what sampling settings cost and how their pictures read, beside the stock pipeline and best-of-N.
 
-Run after `make run`, from the project's root: `.venv/bin/python tests/benchmarks/sampling_presets.py [part ...]`.
+Run after `make run`, from the project's root: `.venv/bin/python -m benchmarks.sampling_presets [part ...]`.
 Its prompts are the captions that characters are drawn from.
 
 - `sweep` screens the preset `best` and a grid of settings (`--samplers`, `--steps`, `--guidance`, `--intervals`) on
@@ -23,15 +23,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from benchmarks.project import open_catalog
 from diffusers import DiffusionPipeline, PNDMScheduler
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.glyphs.captions import drawing_captions
@@ -200,11 +198,10 @@ def main() -> None:
     parser.add_argument("--stock-list", type=int, default=16, help="prompts in a list for it")
     parser.add_argument("--env")
     options = parser.parse_args()
-    root = Path.cwd()
-    bootstrap_project(root)
+    print(__doc__.splitlines()[0], flush=True)
     set_threads()
-    with KedroSession.create(root, env=options.env) as session:
-        bench = Bench(session.load_context().catalog, options.pictures)
+    with open_catalog(options.env) as catalog:
+        bench = Bench(catalog, options.pictures)
         for part in options.parts or PARTS:
             PARTS[part](bench, options)
 

@@ -1,6 +1,6 @@
-"""How many samples does an OCR engine read, against what it reads of real glyphs?
+"""Measures how many samples an OCR engine reads, beside how many real glyphs it reads.
 
-Run after `make run`, from the project's root: `.venv/bin/python -m tests.benchmarks.ocr_engine [--env E]`.
+Run after `make run`, from the project's root: `.venv/bin/python -m benchmarks.ocr_engine [--env E]`.
 PP-OCRv6, from the package rapidocr, reads the newest `samples`, and the first view of the glyphs that the
 UNet was trained on. Prints the shares that it reads by style, their ratio, and the misses; beside them the share that
 the project's recogniser reads, by which the samples were judged in `sample_scores`.
@@ -9,22 +9,21 @@ the project's recogniser reads, by which the samples were judged in `sample_scor
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import pandas as pd
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
+from benchmarks.project import open_catalog
 
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.ocr import read_texts
 
 
-def main(env: str | None) -> None:
+def main() -> None:
     """Read, and print."""
-    root = Path.cwd()
-    bootstrap_project(root)
-    with KedroSession.create(root, env=env) as session:
-        catalog = session.load_context().catalog
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env")
+    asked = parser.parse_args()
+    print(__doc__.splitlines()[0], flush=True)
+    with open_catalog(asked.env) as catalog:
         samples, scores = catalog.load("samples"), catalog.load("sample_scores")
         glyphs, chosen = catalog.load("glyphs"), catalog.load("selected_glyphs")["glyph_id"]
     real = glyphs[(glyphs["view"] == 0) & glyphs["glyph_id"].isin(chosen) & glyphs["style"].isin(samples["style"])]
@@ -49,6 +48,4 @@ def main(env: str | None) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env")
-    main(parser.parse_args().env)
+    main()

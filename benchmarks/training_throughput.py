@@ -1,7 +1,7 @@
-"""How fast is a UNet's training step, against diffusers' example loop and against the machine's matrix product?
+"""Measures how many images a second a UNet is trained on, beside diffusers' example and the machine's matrix product.
 
 Run after `make run`, from the project's root:
-`.venv/bin/python -m tests.benchmarks.training_throughput [blocks [precision]] [--env E]`.
+`.venv/bin/python -m benchmarks.training_throughput [blocks [precision]] [--stages NAME ...] [--env E]`.
 For each stage of the configuration, our loop (latents and captions prepared beforehand) and a loop that works as
 diffusers' `train_text_to_image` example does (pictures decoded, encoded by the autoencoder and captions by the text
 encoder at every step) train the same UNet on the same glyphs in batches of the same size. A text encoder that ours
@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import io
 import resource
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from multiprocessing import get_context
@@ -34,16 +33,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own custom
-from accelerate import Accelerator
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from benchmarks.diffusers_example import Pictures, example_loop
+from benchmarks.project import open_catalog
+from diffusers import UNet2DConditionModel
+from kedro.io import CatalogProtocol
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import transforms
 
 from kanji_diffusion.core.hardware import autocast_dtype, choose_device, set_threads
 from kanji_diffusion.core.randomness import SampleRandom
@@ -55,8 +50,10 @@ from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoder, loa
 from kanji_diffusion.diffusion.unet import UNetSettings, continue_unet, text_unet
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
 from kanji_diffusion.training.loop import train
 from kanji_diffusion.training.settings import TrainingSettings
+from kanji_diffusion.training.tracker import NullTracker
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -64,13 +61,21 @@ _BLOCK = 4
 _LARGE = {"channels": (256, 384, 512), "layers": 2}, {"channels": (96, 192, 256), "layers": 2}
 
 
-class Turns:
-    """A tracker that, whenever our loop has reported a block of steps, gives the others their turn."""
+class Turns(NullTracker):
+    """A tracker that, whenever our loop has reported a block of steps, gives the others their turn.
 
-    def __init__(self, device, dtype, theirs=None):
-        self.device, self.dtype, self.theirs, self.told = device, dtype, theirs, defaultdict(list)
+    Args:
+        device: Where the matrix product is measured.
+        dtype: In which precision.
+        theirs: Trains by the example's loop for a block of steps and returns its images per second.
+    """
 
-    def metrics(self, values, step):
+    def __init__(self, device: torch.device, dtype: torch.dtype, theirs: Callable[[], float] | None = None) -> None:
+        self.device, self.dtype, self.theirs = device, dtype, theirs
+        self.told: dict[str, list[float]] = defaultdict(list)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Keep `values`, and measure what the others reach now."""
         for name, value in values.items():
             self.told[name.rpartition("/")[2]].append(value)
         if "checkpoint_seconds" not in next(iter(values)):
@@ -78,83 +83,9 @@ class Turns:
             if self.theirs is not None:
                 self.told["theirs"].append(self.theirs())
 
-    def typical(self, name):
+    def typical(self, name: str) -> float:
         """Median of all blocks but the first, which warms up."""
         return median(self.told[name][1:])
-
-
-class Pictures(Dataset):
-    """PNG files of glyphs, each with a random one of its captions, through the example's transforms."""
-
-    def __init__(self, images, texts, rows, tokenizer, resolution):
-        self.files, self.texts, self.rows, self.tokenizer = [], texts, rows, tokenizer
-        for image in images:
-            file = io.BytesIO()
-            Image.fromarray(image).save(file, format="PNG")
-            self.files.append(file.getvalue())
-        self.transform = transforms.Compose(
-            [
-                transforms.Resize(resolution, interpolation=transforms.InterpolationMode.BILINEAR),
-                transforms.CenterCrop(resolution),
-                transforms.ToTensor(),
-                transforms.Normalize([0.5], [0.5]),
-            ]
-        )
-
-    def __len__(self):
-        return len(self.files)
-
-    def __getitem__(self, index):
-        known = self.rows[index][self.rows[index] >= 0]
-        text = self.texts[known[torch.randint(len(known), ())]]
-        tokens = self.tokenizer(text, padding="max_length", truncation=True, return_tensors="pt")
-        pixels = self.transform(Image.open(io.BytesIO(self.files[index])).convert("L"))
-        return {"pixel_values": pixels, "input_ids": tokens.input_ids[0], "attention_mask": tokens.attention_mask[0]}
-
-
-def example_loop(unet, vae, text_encoder, trains_text, schedule, pictures, settings, device) -> Iterator[None]:
-    """Train as diffusers' example does, one step for each item, with its optimizer, EMA and order of calls."""
-    trained = [*unet.parameters(), *(text_encoder.requires_grad_(True).parameters() if trains_text else ())]
-    masked = getattr(text_encoder.config, "use_attention_mask", False)
-    precision = "bf16" if device.type == "cuda" else "no"
-    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
-    unet.train()
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    vae.to(accelerator.device, dtype)
-    text_encoder.to(accelerator.device, torch.float32 if trains_text else dtype)
-    ema = EMAModel(trained, model_cls=type(unet), model_config=unet.config)
-    ema.to(accelerator.device)
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, betas=(0.9, 0.999), weight_decay=1e-2)
-    loader = DataLoader(pictures, shuffle=True, batch_size=settings.batch_size, drop_last=True)
-    rates = get_scheduler("constant", optimizer=optimizer)
-    unet, optimizer, loader, rates = accelerator.prepare(unet, optimizer, loader, rates)
-    if trains_text:
-        text_encoder = accelerator.prepare(text_encoder)
-    while True:
-        train_loss = 0.0
-        for batch in loader:
-            with accelerator.accumulate(unet):
-                latents = vae.encode(batch["pixel_values"].to(dtype)).latent_dist.sample() * vae.config.scaling_factor
-                noise = torch.randn_like(latents)
-                timesteps = torch.randint(
-                    0, schedule.config.num_train_timesteps, (len(latents),), device=latents.device
-                )
-                noisy = schedule.add_noise(latents.float(), noise.float(), timesteps).to(dtype)
-                mask = batch["attention_mask"] if masked else None
-                states = text_encoder(batch["input_ids"], mask, return_dict=False)[0]
-                target = schedule.get_velocity(latents, noise, timesteps)
-                predicted = unet(noisy, timesteps, states, return_dict=False)[0]
-                loss = F.mse_loss(predicted.float(), target.float(), reduction="mean")
-                train_loss += accelerator.gather(loss.repeat(settings.batch_size)).mean().item()
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(trained, settings.clip_norm)
-                optimizer.step()
-                rates.step()
-                optimizer.zero_grad()
-            if accelerator.sync_gradients:
-                ema.step(trained)
-            yield
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -178,7 +109,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def step_flops(unet, loss, store, settings) -> int:
+def step_flops(unet: nn.Module, loss: DiffusionLoss, store: LatentStore, settings: TrainingSettings) -> int:
     """Floating-point operations of one step's forward and backward pass."""
     sample = torch.arange(settings.batch_size)
     random = SampleRandom(0, sample)
@@ -195,7 +126,9 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure(name, unet, loss, store, settings, turns) -> None:
+def measure(
+    name: str, unet: nn.Module, loss: DiffusionLoss, store: LatentStore, settings: TrainingSettings, turns: Turns
+) -> None:
     """Train by our loop, with whoever takes turns with it, and print what was measured."""
     flops = step_flops(unet, loss, store, settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +160,7 @@ class Project:
         catalog: Of the project.
     """
 
-    def __init__(self, catalog):
+    def __init__(self, catalog: CatalogProtocol) -> None:
         self.load = load = catalog.load
         self.captions = pd.concat([load("captions"), load("structure_captions")], ignore_index=True)
         self.vae, self.schedule, states = load("vae"), load("params:schedule"), load("caption_states")
@@ -235,7 +168,7 @@ class Project:
         self.read = states["tokens"] if self.trains_text else states["states"]
         self.stages = {name: load(f"params:stages.{name}") for name, stage in load("params:stages").items() if stage}
 
-    def glyphs(self, stage):
+    def glyphs(self, stage: StageSettings) -> tuple[pd.DataFrame, np.ndarray]:
         """The glyphs that `stage` reads, and their captions as rows of `captions`."""
         kept = stage_glyphs(
             *map(self.load, ("glyphs", "selected_glyphs", "structure_glyphs")), stage.reads, stage.views
@@ -249,7 +182,13 @@ class Project:
             return self.load("initial_text_encoder")
         return load_text_encoder(self.load("params:text_encoder"))
 
-    def unets(self):
+    def store(self, name: str) -> LatentStore:
+        """What the stage `name` is trained on."""
+        latents, dropout = self.load(f"{name}.latents"), self.load("params:caption_dropout")
+        captioned, repeats, shares = (latents.pop(part) for part in ("captions", "repeats", "shares"))
+        return LatentStore(latents, self.read, captioned, dropout.rate, repeats, shares)
+
+    def unets(self) -> Iterator[tuple[str, StageSettings, UNet2DConditionModel]]:
         """Each stage's name and settings, with the UNet that it starts from, untrained."""
         size = self.vae.config.sample_size // vaes.factor(self.vae)
         unet = text_unet(self.load("params:unet"), self.vae.config.latent_channels, size, self.text_encoder().width)
@@ -258,17 +197,10 @@ class Project:
             yield name, stage, unet
 
 
-@contextmanager
-def project(env: str | None) -> Iterator[Project]:
-    """The project in the working directory."""
-    bootstrap_project(Path.cwd())
-    with KedroSession.create(Path.cwd(), env=env) as session:
-        yield Project(session.load_context().catalog)
-
-
 def run_example(line: Connection, env: str | None, stage: str, device: torch.device) -> None:
     """Train by the example's loop; for each message on `line`, a block of steps, answered by its images per second."""
-    with project(env) as found:
+    with open_catalog(env) as catalog:
+        found = Project(catalog)
         settings, unet = next((settings, unet) for name, settings, unet in found.unets() if name == stage)
         text = found.text_encoder()
         glyphs, rows = found.glyphs(settings)
@@ -312,25 +244,29 @@ def examples_rate(example: Iterator[None], batch: int, device: torch.device) -> 
     return _BLOCK * batch / (time.perf_counter() - began)
 
 
-def configured_stages(env: str | None, blocks: int, precision: Precision, device: torch.device) -> None:
-    """The stages of the project's configuration, against the example's loop."""
-    with project(env) as found:
+def configured_stages(
+    env: str | None, names: list[str], blocks: int, precision: Precision, device: torch.device
+) -> None:
+    """The stages of the project's configuration, or those named, against the example's loop."""
+    with open_catalog(env) as catalog:
+        found = Project(catalog)
+        if unknown := set(names) - set(found.stages):
+            raise SystemExit(f"There is no stage {sorted(unknown)[0]!r}: choose among {', '.join(found.stages)}.")
         loss = DiffusionLoss(found.schedule, found.load("params:diffusion_loss"))
         for name, stage, unet in found.unets():
-            latents, dropout = found.load(f"{name}.latents"), found.load("params:caption_dropout")
-            captioned, repeats, shares = (latents.pop(part) for part in ("captions", "repeats", "shares"))
-            store = LatentStore(latents, found.read, captioned, dropout.rate, repeats, shares)
-            # The example's own optimizer, and the one that the stage is configured with.
-            for optimizer in dict.fromkeys(("adamw", stage.training.optimizer)):
-                settings = stage.training.model_copy(
-                    update={"steps": blocks * _BLOCK, "report_every": _BLOCK, "sheet_every": 0}
-                    | {"checkpoint_every": 10**6, "optimizer": optimizer, "precision": precision}
-                )
-                dtype = autocast_dtype(device, precision) or torch.float32
-                trained = deepcopy(unet)
-                if found.trains_text:
-                    trained = TextConditionedUNet(trained, found.text_encoder().model.requires_grad_(True))
-                with example_process(env, name, device) as turn:
+            if names and name not in names:
+                continue
+            store, dtype = found.store(name), autocast_dtype(device, precision) or torch.float32
+            with example_process(env, name, device) as turn:
+                # The example's own optimizer, and the one that the stage is configured with.
+                for optimizer in dict.fromkeys(("adamw", stage.training.optimizer)):
+                    settings = stage.training.model_copy(
+                        update={"steps": blocks * _BLOCK, "report_every": _BLOCK, "sheet_every": 0}
+                        | {"checkpoint_every": 10**6, "optimizer": optimizer, "precision": precision}
+                    )
+                    trained: nn.Module = deepcopy(unet)
+                    if found.trains_text:
+                        trained = TextConditionedUNet(trained, found.text_encoder().model.requires_grad_(True))
                     measure(f"{name}_{optimizer}", trained, loss, store, settings, Turns(device, dtype, turn))
 
 
@@ -359,19 +295,21 @@ def large_unets(device: torch.device) -> None:
         gc.collect()
 
 
-def main(blocks: int, precision: Precision, env: str | None) -> None:
+def main() -> None:
     """Measure all that this machine can."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("blocks", nargs="?", type=int, default=12, help="of four steps; the first warms up")
+    parser.add_argument("precision", nargs="?", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--stages", nargs="+", default=[], metavar="NAME", help="all that are configured by default")
+    parser.add_argument("--env")
+    asked = parser.parse_args()
+    print(__doc__.splitlines()[0], flush=True)
     set_threads()
     device = choose_device()
-    configured_stages(env, blocks, precision, device)
+    configured_stages(asked.env, asked.stages, asked.blocks, asked.precision, device)
     if device.type == "cuda":
         large_unets(device)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("blocks", nargs="?", type=int, default=12)
-    parser.add_argument("precision", nargs="?", choices=("auto", "float32", "bfloat16"), default="auto")
-    parser.add_argument("--env")
-    asked = parser.parse_args()
-    main(asked.blocks, asked.precision, asked.env)
+    main()

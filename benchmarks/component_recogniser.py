@@ -1,9 +1,10 @@
-"""What the component recogniser of the default configuration finds in real glyphs and in planted falsehoods.
+"""Measures how often the component recogniser finds the components of real glyphs and of altered ones.
 
-Run from the project's root: `.venv/bin/python -m tests.benchmarks.component_recogniser [steps] [characters]`. It draws
-the characters whose composition is known in the faces of the configuration, trains through the nodes of filter_glyphs,
-for the configured steps unless told otherwise, and prints each figure with its 95 % interval beside its aim, and the
-seconds that drawing, training and checking took.
+Run after `make data`, from the project's root:
+`.venv/bin/python -m benchmarks.component_recogniser [steps] [characters] [--env E]`. It draws the characters whose
+composition is known in the faces of the configuration, trains through the nodes of filter_glyphs, for the configured
+steps unless told otherwise, and prints each figure with its 95 % interval beside its aim, and the seconds that drawing,
+training and checking took.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
+from benchmarks.project import open_catalog
 
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.glyphs import fonts
@@ -30,17 +30,20 @@ from kanji_diffusion.training.tracker import NullTracker
 _AIMS = {"held_out": 0.97, "never_seen": 0.9}
 
 
-def main(steps: int | None, characters: int | None) -> None:
+def main() -> None:
     """Draw, train, check, and print."""
-    root = Path.cwd()
-    bootstrap_project(root)
-    with KedroSession.create(root) as session, tempfile.TemporaryDirectory() as work:
-        catalog = session.load_context().catalog
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", type=int, nargs="?")
+    parser.add_argument("characters", type=int, nargs="?")
+    parser.add_argument("--env")
+    asked = parser.parse_args()
+    print(__doc__.splitlines()[0], flush=True)
+    with open_catalog(asked.env) as catalog, tempfile.TemporaryDirectory() as work:
         set_threads(catalog.load("parameters").get("threads"))
         folder, font_settings = catalog.load("font_folder"), catalog.load("params:fonts")
         dictionary = read_kanjidic2(catalog.load("kanjidic2"))
-        settings = _changed(catalog.load("params:components.model"), characters=characters)
-        training = _changed(catalog.load("params:components.training"), steps=steps)
+        settings = _changed(catalog.load("params:components.model"), characters=asked.characters)
+        training = _changed(catalog.load("params:components.training"), steps=asked.steps)
         drawn = read_kanjivg(kanjivg_folder())
         compositions, names = composition_table(drawn), name_components(drawn, dictionary)
         trained = select_characters(dictionary, catalog.load("params:characters"))
@@ -93,8 +96,4 @@ def _changed(settings: Any, **values: int | None) -> Any:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", type=int, nargs="?")
-    parser.add_argument("characters", type=int, nargs="?")
-    asked = parser.parse_args()
-    main(asked.steps, asked.characters)
+    main()

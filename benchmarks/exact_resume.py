@@ -1,6 +1,6 @@
-"""Is a training that was stopped anywhere the same, bit for bit, as one that was not?
+"""Measures the difference between trainings that were stopped and continued and one that was not; it must be 0.
 
-From the project's root: `.venv/bin/python -m tests.benchmarks.exact_resume [stops] [seed]`. An autoencoder, a UNet and
+From the project's root: `.venv/bin/python -m benchmarks.exact_resume [stops] [seed]`. An autoencoder, a UNet and
 the UNet grown from it are trained on real glyphs at toy size by the pipelines' own nodes, in child processes. `stops`
 (20) of them get SIGTERM at a random time and as many SIGKILL, a quarter of these while a checkpoint is being written;
 each is started again and must end with the weights, averages, moments and logged figures of the one left alone.
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import mlflow
@@ -75,7 +76,9 @@ def by_nodes(root: Path, raw: Path, stops: int, seed: int) -> float:
     return worst
 
 
-def stopped(child, folder: Path, sent: signal.Signals, writing: bool, draw: random.Random, duration: float) -> float:
+def stopped(
+    child: BaseProcess, folder: Path, sent: signal.Signals, writing: bool, draw: random.Random, duration: float
+) -> float:
     """Send the signal at a random time up to `duration`; seconds that the child lived if it was done before, else 0."""
     began = time.perf_counter()
     child.join(draw.uniform(0, duration))
@@ -150,6 +153,7 @@ def main() -> None:
     parser.add_argument("seed", type=int, nargs="?", default=0)
     parser.add_argument("--kedro", action="store_true")
     given = parser.parse_args()
+    print(__doc__.splitlines()[0], flush=True)
     raw = (Path.cwd() / "data" / "01_raw").resolve()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
