@@ -84,7 +84,7 @@ def stopped(
     child.join(draw.uniform(0, duration))
     while writing and child.is_alive() and not list(folder.glob("checkpoints/*/*/.partial_*")):
         time.sleep(0.0005)
-    if child.is_alive():
+    if child.is_alive() and child.pid:
         os.kill(child.pid, sent)
     child.join()
     # Outside of the training loop SIGTERM ends a process as it does any other.

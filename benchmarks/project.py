@@ -15,5 +15,6 @@ from kedro.io import CatalogProtocol
 def open_catalog(env: str | None) -> Iterator[CatalogProtocol]:
     """The catalog of the configuration environment `env`; None for the default one."""
     bootstrap_project(Path.cwd())
-    with KedroSession.create(Path.cwd(), env=env) as session:
+    session = KedroSession.create(Path.cwd(), env=env)
+    with session:
         yield session.load_context().catalog

@@ -156,8 +156,11 @@ class Bench:
         if (stage.views, stage.reads) == (views, reads):
             return self.load(f"{name}.latents")
         stage = stage.model_copy(update={"views": views, "reads": reads})
-        glyphs = map(self.load, ("vae_gate", "glyphs", "selected_glyphs", "structure_glyphs"))
-        return nodes.encode_latents(self.vae, *glyphs, *self.captions, stage, self.load("params:style_repeats"))
+        gate, glyphs, selected, structure = map(
+            self.load, ("vae_gate", "glyphs", "selected_glyphs", "structure_glyphs")
+        )
+        repeats = self.load("params:style_repeats")
+        return nodes.encode_latents(self.vae, gate, glyphs, selected, structure, *self.captions, stage, repeats)
 
     def _frozen(self, settings: TextEncoderSettings) -> tuple[TextEncoder, np.ndarray, bool]:
         captions = nodes.encode_captions(*self.captions, settings)

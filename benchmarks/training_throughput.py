@@ -170,9 +170,8 @@ class Project:
 
     def glyphs(self, stage: StageSettings) -> tuple[pd.DataFrame, np.ndarray]:
         """The glyphs that `stage` reads, and their captions as rows of `captions`."""
-        kept = stage_glyphs(
-            *map(self.load, ("glyphs", "selected_glyphs", "structure_glyphs")), stage.reads, stage.views
-        )
+        tables = self.load("glyphs"), self.load("selected_glyphs"), self.load("structure_glyphs")
+        kept = stage_glyphs(*tables, stage.reads, stage.views)
         kept = kept[kept["character"].isin(self.captions["character"])]
         return kept, caption_rows(kept, self.captions)
 

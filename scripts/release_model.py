@@ -89,7 +89,8 @@ def main(version: str | None, env: str | None, machine: str) -> None:
     """Save model and card, in place of what was there."""
     root = Path.cwd()
     bootstrap_project(root)
-    with KedroSession.create(root, env=env) as session:
+    session = KedroSession.create(root, env=env)
+    with session:
         context = session.load_context()
         folder = Path(context.config_loader["globals"]["data"]) / "06_models/text_to_kanji"
         versions = sorted(path.parent.name for path in folder.glob("*/text_to_kanji"))
