@@ -28,8 +28,8 @@ from kanji_diffusion.training.loop import TrainingSettings
 ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "cluster"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
 VARIANTS = [
-    *(generate.create_pipeline(source=source) for source in ("named", "released")),
-    *(generate.create_pipeline(source=source, replay=True) for source in ("catalog", "released")),
+    generate.create_pipeline(named=True),
+    generate.create_pipeline(replay=True),
 ]
 
 # Models that several groups share, so that the groups differ from their defaults.
@@ -130,7 +130,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     expanded = {name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]}
     used = {name for pipeline in everything(pipelines, stages) for name in pipeline.datasets()}
     names = {name for name in used if not name.startswith("params:") and name != "parameters"}
-    assert names - set(expanded) == {"asked", "initial_unet", "model_name", "other_model"}
+    assert names - set(expanded) == {"asked", "initial_unet", "other_model"}
     assert set(expanded) <= names
     unversioned = {name for name in expanded if not expanded[name].get("versioned")}
     # MLflow keeps the versions of `champion` and `registered_model`.
@@ -142,7 +142,6 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
         "tracker",
         "checkpoints",
         "earlier_models",
-        "released_model",
         "registered_model",
         "champion",
     }
@@ -168,7 +167,7 @@ def test_artifacts_and_models_of_environments_do_not_mix():
     made = []
     for env in ENVIRONMENTS:
         for entry in configure(env)[1].values():
-            # Raw data and the released model are shared; `name` is that of a model in MLflow's registry.
+            # Raw data is shared; `name` is that of a model in MLflow's registry.
             is_made = ("filepath" in entry or "name" in entry) and not entry["type"].endswith("RawPathDataset")
             made += [entry.get("filepath") or f"{entry['type']} {entry['name']}"] if is_made else []
     assert len(made) > 300

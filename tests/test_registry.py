@@ -10,10 +10,10 @@ from mlflow.exceptions import MlflowException
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.datasets import ChampionDataset, RegisteredModelDataset
+from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.evaluation.promotion import decide_promotion
 from kanji_diffusion.evaluation.versions import ModelVersion
 from kanji_diffusion.glyphs.captions import CaptionSettings
-from kanji_diffusion.pipelines.generate.nodes import ModelName, load_model
 from kanji_diffusion.registry import register
 from kanji_diffusion.sampling.export import TextToKanji, model_fingerprint
 from kanji_diffusion.sampling.sampler import SamplingSettings
@@ -67,10 +67,9 @@ def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_sto
     register(version(parts, 9), NAME)
     assert aliases(mlflow_store) == {"champion": 3, "challenger": 4}
 
-    for place in (f"models:/{NAME}@champion", f"models:/{NAME}/3"):
-        assert model_fingerprint(load_model(ModelName(place), Path("none")).pipeline) == model_fingerprint(
-            parts[0].pipeline
-        )
+    for source in (f"models:/{NAME}@champion", f"models:/{NAME}/3"):
+        loaded = ModelResolver(Path("none"), Path("none")).load(source)
+        assert model_fingerprint(loaded.pipeline) == model_fingerprint(parts[0].pipeline)
 
     third = mlflow_store.get_model_version(NAME, "3")
     assert third.description.startswith("83.3 % of its samples are read; +50.0 points on version 1")
@@ -86,9 +85,14 @@ def test_a_version_becomes_champion_when_it_reads_better_beyond_doubt(mlflow_sto
     again = model.predict(pd.DataFrame({"prompt": ["fire"], "seed": [4]}))
     assert drawn["png"][1] == again["png"][0]
     assert drawn["png"][0].startswith(b"\x89PNG")
-    with pytest.raises(MlflowException, match="is empty") as caught:
-        model.predict(pd.DataFrame({"prompt": [" "]}))
-    assert caught.value.get_http_status_code() == 400
+    for given, sentence in [
+        (pd.DataFrame({"prompt": [" "]}), "is empty"),
+        (pd.DataFrame({"prompt": ["water"], "colour": ["red"]}), "There is no input `colour`: the inputs are prompt, "),
+        ("water", r"The input is no table \(.*\): give rows of prompt, style"),
+    ]:
+        with pytest.raises(MlflowException, match=sentence) as caught:
+            model.predict(given)
+        assert caught.value.get_http_status_code() == 400
 
 
 def test_a_champion_whose_files_are_gone_gives_way(mlflow_store, parts):

@@ -118,6 +118,8 @@ def test_it_tells_what_it_planned(server):
         ([{"prompt": "water", "steps": 0}], "`steps` cannot be used: it should be greater than or equal to 1"),
         ([{"prompt": "water", "guidance": 99.0}], "`guidance` cannot be used"),
         ([{"prompt": "water", "seed": -1}], "`seed` cannot be used"),
+        ([{"prompt": "water", "colour": "red"}], "There is no input `colour`: the inputs are prompt, style, seed"),
+        ([{"prompt": "fire"}, {"prompt": "water", "step": 4}], "There is no input `step`"),
         ([{"prompt": "water"}] * 65, "65 pictures are asked for at once: ask for 1 to 64"),
         ([{"style": "brush"}], "prompt"),
         (b"water", "JSON"),

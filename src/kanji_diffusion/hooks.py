@@ -77,8 +77,8 @@ def configured_parameters() -> dict[str, Any]:
 
 def has_trained_model() -> bool:
     """Whether the current environment's data has a version of `text_to_kanji`."""
-    data = Path(project_root()) / _current_loader()["globals"]["data"]
-    return any((data / "06_models" / "text_to_kanji").glob("*/text_to_kanji"))
+    folder = Path(project_root(), _current_loader()["catalog"]["text_to_kanji"]["filepath"])
+    return any(folder.glob(f"*/{folder.name}"))
 
 
 def configured_stages() -> tuple[str, ...]:

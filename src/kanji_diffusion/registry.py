@@ -74,6 +74,7 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
             artifacts=_write(made, Path(folder)),
             code_paths=[str(Path(__file__).parent)],
             signature=serving.SIGNATURE,
+            metadata={"input": serving.Request.model_json_schema()},
             pip_requirements=[f"{package}=={metadata.version(package)}" for package in _PACKAGES],
             registered_model_name=name,
         )

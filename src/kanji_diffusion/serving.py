@@ -33,16 +33,8 @@ from kanji_diffusion.scoring.recogniser import read
 _MOST_PICTURES = 64
 _MOST_LETTERS = 500
 
+# Of the outputs alone: MLflow would silently drop inputs that a signature does not name. `Request` checks them.
 SIGNATURE = ModelSignature(
-    inputs=Schema(
-        [
-            ColSpec("string", "prompt"),
-            ColSpec("string", "style", required=False),
-            ColSpec("long", "seed", required=False),
-            ColSpec("long", "steps", required=False),
-            ColSpec("double", "guidance", required=False),
-        ]
-    ),
     outputs=Schema(
         [
             ColSpec("binary", "png"),
@@ -92,13 +84,14 @@ class TextToKanji(PythonModel):
         self._clip = ClipScorer.from_pretrained(paths["clip_model"])
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Draw a picture for each row.
 
         Args:
             context: Unused.
-            model_input: Rows of `Request`; a column that lacks, or a cell that is null, takes the default.
+            model_input: Rows of `Request`, a table or what pandas makes one of; a column that lacks, or a cell that is
+                null, takes the default.
             params: Unused.
 
         Returns:
@@ -110,7 +103,8 @@ class TextToKanji(PythonModel):
             MlflowException: INVALID_PARAMETER_VALUE with one sentence, which the server answers as 400.
         """
         try:
-            requests = [_request(row) for row in model_input.to_dict("records")]
+            table = _table(model_input)
+            requests = [_request(row) for row in table.to_dict("records")]
             _refuse_many(requests)
             plans = [self._plan(request.prompt) for request in requests]
             subjects = [plan.subject if plan else request.prompt for plan, request in zip(plans, requests, strict=True)]
@@ -133,7 +127,7 @@ class TextToKanji(PythonModel):
             "plan_source": [plan.source if plan else None for plan in plans],
             "reason": [plan.reason if plan else None for plan in plans],
         }
-        return pd.DataFrame(answer, index=model_input.index)
+        return pd.DataFrame(answer, index=table.index)
 
     def _plan(self, prompt: str) -> Plan | None:
         """The best plan; None for a model that draws the prompt as it is."""
@@ -153,6 +147,15 @@ class TextToKanji(PythonModel):
             )
             pictures |= dict(zip(rows, drawn, strict=True))
         return np.stack([pictures[row] for row in range(len(requests))])
+
+
+def _table(given: Any) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(given)
+    except (ValueError, TypeError) as error:
+        raise KanjiDiffusionError(
+            f"The input is no table ({error}): give rows of {', '.join(Request.model_fields)}."
+        ) from error
 
 
 def _request(row: dict[Any, Any]) -> Request:

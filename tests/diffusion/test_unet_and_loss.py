@@ -59,40 +59,19 @@ def test_checkpointed_gradients_are_the_same(unet):
     assert sum(saved[first + 1 : -1]) < 0.5 * sum(saved[:first])
 
 
-VERSION = "2026-11-22T22.33.53.517Z"
-
-
-def earlier(folder, unet, name="stage_64.unet"):
-    """Keeps `unet` where the catalog would."""
-    *outer, inner = name.split(".")
-    unet.save_pretrained(folder.joinpath(*outer, inner, VERSION, inner))
-    return f"{name}:{VERSION}"
-
-
-def test_an_earlier_version_is_found_by_its_name_or_folder(unet, tmp_path):
-    start = earlier(tmp_path, unet)
-    folder = tmp_path / "stage_64" / "unet" / VERSION / "unet"
-    pipeline = tmp_path / "text_to_kanji" / VERSION / "text_to_kanji"
-    unet.save_pretrained(pipeline / "unet")
-    (pipeline / "model_index.json").write_text("{}")
-    for each in (start, str(folder), f"text_to_kanji:{VERSION}", str(pipeline)):
-        found = earlier_unet(each, tmp_path, continue_unet(unet, 16, grow=False))
+def test_an_earlier_unet_is_read_from_its_folder_or_that_of_a_pipeline(unet, tmp_path):
+    unet.save_pretrained(tmp_path / "pipeline" / "unet")
+    (tmp_path / "pipeline" / "model_index.json").write_text("{}")
+    for folder in (tmp_path / "pipeline" / "unet", tmp_path / "pipeline"):
+        found = earlier_unet(folder, continue_unet(unet, 16, grow=False))
         assert all(torch.equal(a, b) for a, b in zip(found.parameters(), unet.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("start", "sentence"),
-    [
-        ("stage_64.unet", rf"neither a folder nor .* newest versions of stage_64\.unet are {VERSION}"),
-        ("stage_64.unet:2020", rf"newest versions of stage_64\.unet are {VERSION}"),
-        ("stage_9.unet:2020", r"there is no version of stage_9\.unet"),
-        ("../elsewhere", "neither a folder"),
-    ],
-)
-def test_a_version_that_is_not_there_is_refused(unet, tmp_path, start, sentence):
-    earlier(tmp_path, unet)
-    with pytest.raises(KanjiDiffusionError, match=sentence):
-        earlier_unet(start, tmp_path, unet)
+def test_a_unet_in_half_precision_is_read_where_there_is_no_other(unet, tmp_path):
+    unet.save_pretrained(tmp_path, variant="fp16")
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["diffusion_pytorch_model.fp16.safetensors"]
+    found = earlier_unet(tmp_path, unet)
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), unet.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -108,17 +87,17 @@ def test_a_version_that_is_not_there_is_refused(unet, tmp_path, start, sentence)
 )
 def test_a_start_of_another_architecture_is_refused(unet, tmp_path, changes, sentence):
     settings = {"channels": (32, 64), "cross_attention": (False, True), "groups": 16}
-    start = earlier(tmp_path, unet)
+    unet.save_pretrained(tmp_path)
     with pytest.raises(KanjiDiffusionError, match=sentence):
-        earlier_unet(start, tmp_path, text_unet(UNetSettings(**settings | changes), 4, 8, 64))
+        earlier_unet(tmp_path, text_unet(UNetSettings(**settings | changes), 4, 8, 64))
     with pytest.raises(KanjiDiffusionError, match="cross_attention_dim 64, but `text_encoder` asks for 32"):
-        earlier_unet(start, tmp_path, text_unet(UNetSettings(**settings), 4, 8, 32))
+        earlier_unet(tmp_path, text_unet(UNetSettings(**settings), 4, 8, 32))
 
 
 def test_a_start_that_is_no_unet_is_refused(tmp_path, model):
     model.vae.save_pretrained(tmp_path / "vae")
     with pytest.raises(KanjiDiffusionError, match="class AutoencoderKL, not UNet2DConditionModel"):
-        earlier_unet(str(tmp_path / "vae"), tmp_path, model.unet)
+        earlier_unet(tmp_path / "vae", model.unet)
 
 
 def test_the_time_path_has_three_linear_layers(unet):

@@ -8,32 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import DDPMPipeline, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
-from pydantic import ValidationError
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets import PictureFolderDataset
+from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion.schedule import SAMPLERS
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.pipelines.generate import nodes, variant
-from kanji_diffusion.pipelines.generate.nodes import (
-    CandidateSettings,
-    Count,
-    ModelName,
-    NegativePrompt,
-    Parts,
-    PicturePath,
-    PlanSettings,
-    Prompts,
-    PromptsFile,
-    Seed,
-    Styles,
-)
-from kanji_diffusion.sampling.candidates import candidate_seeds
+from kanji_diffusion.pipelines.generate.nodes import ModelName, NegativePrompt
+from kanji_diffusion.sampling.candidates import CandidateSettings, candidate_seeds
 from kanji_diffusion.sampling.export import TextToKanji, save_released
 from kanji_diffusion.sampling.lineage import read_picture
+from kanji_diffusion.sampling.replay import PicturePath
+from kanji_diffusion.sampling.requests import Count, Parts, PlanSettings, Prompts, Seed, Styles, list_requests
 from kanji_diffusion.sampling.sampler import SamplingSettings, draw
 from kanji_diffusion.scoring.clip import ClipSettings, build_scorer
 from kanji_diffusion.scoring.recogniser import RecogniserSettings, reading_margins, recogniser
@@ -44,7 +34,7 @@ SAMPLING = SamplingSettings(sampler="ddpm", steps=3, guidance_interval=(0.2, 1),
 
 def requests(*words, style=("brush",), count=1, seed=0, parts=None):
     prompts = Prompts(list(words) or ["water"])
-    return nodes.list_requests(prompts, None, parts, Styles(style), Count(count), Seed(seed), CaptionSettings())
+    return list_requests(prompts, None, parts, Styles(style), Count(count), Seed(seed), CaptionSettings())
 
 
 def drawing(model, asked, negative="", sampling=SAMPLING, plans=1):
@@ -55,10 +45,10 @@ def drawing(model, asked, negative="", sampling=SAMPLING, plans=1):
 
 @pytest.fixture(scope="module")
 def models(model, tmp_path_factory):
-    """The folder of the catalog's models, with one version of `text_to_kanji`."""
+    """Models of the catalog: one version of `text_to_kanji`."""
     folder = tmp_path_factory.mktemp("models")
     model.save_pretrained(folder / "text_to_kanji" / VERSION / "text_to_kanji")
-    return folder
+    return ModelResolver(folder, folder / "released")
 
 
 @pytest.fixture(scope="module")
@@ -69,53 +59,6 @@ def drawn(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("output") / "generated"
     PictureFolderDataset(filepath=str(folder)).save(pictures)
     return folder
-
-
-def test_a_word_and_a_list_are_prompts():
-    assert Prompts.model_validate("thunder dragon").root == ("thunder dragon",)
-    assert Prompts.model_validate(["fire", "水"]).root == ("fire", "水")
-
-
-@pytest.mark.parametrize("value", [None, "", "  ", [], ["fire", ""], 5, {"a": 1}, ["fire", 5], "a\x00b", "\udcff"])
-def test_nothing_else_is(value):
-    with pytest.raises(ValidationError, match="give a meaning"):
-        Prompts.model_validate(value)
-
-
-def test_every_word_is_drawn_in_every_style_as_often_as_asked():
-    listed = requests("water", "fire", style=("brush", "mincho"), count=2, seed=7)
-    assert listed["word"].tolist() == ["water"] * 4 + ["fire"] * 4
-    assert listed["style"].tolist() == ["brush", "brush", "mincho", "mincho"] * 2
-    assert listed["seed"].tolist() == [7, 8] * 4
-    assert listed["prompt"].iloc[2] == "water (mincho kanji)"
-    assert set(requests("water", style=("all",))["style"]) == set(CaptionSettings().styles)
-
-
-def test_lines_of_a_file_are_prompts(tmp_path):
-    path = tmp_path / "words.txt"
-    path.write_bytes("\ufeffwater\r\n\r\n  thunder dragon \n水\n".encode())
-    listed = nodes.list_requests(
-        Prompts(["ignored"]), PromptsFile(path), None, None, Count(1), Seed(0), CaptionSettings(default_style="brush")
-    )
-    assert listed["prompt"].tolist() == ["water (brush kanji)", "thunder dragon (brush kanji)", "水 (brush kanji)"]
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, "No such file"),
-        (b"", "which is empty"),
-        (b"\n  \n", "which is empty"),
-        (b"\x89PNG\r\n\x1a\n\xff", "it is no text in UTF-8"),
-        (b"water\x00\x01", "which holds control characters"),
-    ],
-)
-def test_a_file_without_prompts_is_refused_in_one_sentence(tmp_path, content, sentence):
-    path = tmp_path / "words.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(KanjiDiffusionError, match=rf"`prompts_file` is {path}, .*{sentence}"):
-        nodes.read_prompts(path)
 
 
 def test_each_picture_is_that_of_its_prompt_and_seed_and_says_how_it_was_drawn(models, model, drawn):
@@ -188,36 +131,25 @@ def test_a_picture_that_cannot_be_drawn_again_is_refused_in_one_sentence(models,
 
 def test_a_model_that_moved_draws_its_pictures_again_where_it_is_named(models, drawn, tmp_path, caplog):
     folder = tmp_path / "moved"
-    shutil.copytree(models / "text_to_kanji" / VERSION / "text_to_kanji", folder)
+    shutil.copytree(models.find(VERSION, "model"), folder)
     with caplog.at_level(logging.INFO):
         nodes.replay_picture(spoilt(drawn, tmp_path, model_version=None), ModelName(str(folder)), models)
     assert "drawn again: identical." in caplog.text
 
 
-def test_what_is_no_model_of_ours_is_refused_in_one_sentence(models, model, tmp_path):
-    other = tmp_path / "other"
-    DDPMPipeline(model.unet, model.scheduler).save_pretrained(other)
-    for name, sentence in [
-        ("2020-01-01T00.00.00.000Z", f"there is no model in .*newest are {VERSION}"),
-        (str(tmp_path), "there is no model in .*model_index.json"),
-        ("models:/text-to-kanji@champion", "There is no model at models:/text-to-kanji@champion in MLflow's registry"),
-        (str(other), "holds a DDPMPipeline: name the folder of a StableDiffusionPipeline"),
-    ]:
-        with pytest.raises(KanjiDiffusionError, match=sentence):
-            nodes.load_model(ModelName(name), models)
-
-
 def test_what_the_released_model_drew_is_drawn_again(model, tmp_path, caplog):
     save_released(TextToKanji(model), tmp_path / "model")
-    name = nodes.name_released_model(tmp_path / "model")
-    loaded = nodes.load_model(name, tmp_path)
+    models = ModelResolver(tmp_path, tmp_path / "model")
+    with caplog.at_level(logging.INFO):
+        loaded = nodes.load_model(None, models)
+    assert "The released model draws" in caplog.text
     pictures, _ = drawing(loaded, requests("water"))
     PictureFolderDataset(filepath=str(tmp_path / "drawn")).save(pictures)
     (path,) = (tmp_path / "drawn").glob("*.png")
     with pytest.raises(KanjiDiffusionError, match=r"from elsewhere: name it, as in .* or model=released"):
-        nodes.replay_picture(PicturePath(path), None, tmp_path)
+        nodes.replay_picture(PicturePath(path), None, models)
     with caplog.at_level(logging.INFO):
-        nodes.replay_picture(PicturePath(path), name, tmp_path)
+        nodes.replay_picture(PicturePath(path), ModelName("released"), models)
     assert "was drawn again: identical" in caplog.text
 
 
@@ -269,62 +201,18 @@ def test_the_pipeline_needs_only_what_the_parameters_ask_for():
 
     judges = {"recogniser", "clip_model", "captions"}
     assert needs() == {"text_to_kanji"} | judges
-    assert needs(trained=False) == needs(model="released") == {"released_model", "earlier_models"}
-    assert needs(model="folder") == {"earlier_models"}
+    assert needs(trained=False) == needs(model="released") == needs(model="folder") == {"earlier_models"}
     assert needs(model="folder", candidates={"count": 4}) == {"earlier_models"} | judges
     assert needs(replay="water.png") == needs(replay="water.png", trained=False) == {"earlier_models"}
-    assert needs(replay="water.png", model="released") == {"released_model", "earlier_models"}
-
-
-def test_the_exported_folder_has_no_pickle_to_run(models, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(models / "text_to_kanji" / VERSION / "text_to_kanji", folder)
-    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"anything")
-    with pytest.raises(Exception, match="is a pickle, which can run code"):
-        nodes.load_model(ModelName(str(folder)), models)
-    assert isinstance(nodes.load_model(ModelName(VERSION), models).pipeline, DiffusionPipeline)
+    assert needs(replay="water.png", model="released") == {"earlier_models"}
 
 
 @pytest.fixture(scope="module")
 def planned(model, planner, tmp_path_factory):
-    """The folder of the catalog's models, with one version of `text_to_kanji` that has a planner."""
+    """Models of the catalog: one version of `text_to_kanji`, with a planner."""
     folder = tmp_path_factory.mktemp("planned")
     TextToKanji(model, planner).save_pretrained(folder / "text_to_kanji" / VERSION / "text_to_kanji")
-    return folder
-
-
-def test_prompts_of_all_kinds_become_compositions(planner, tmp_path, caplog):
-    (tmp_path / "prompts.txt").write_text("sea\n海\n⿰魚雷\nleft fish, right thunder\nsubmarine\n", encoding="utf-8")
-    asked = nodes.list_requests(
-        Prompts(["water"]), PromptsFile(tmp_path / "prompts.txt"), None, Styles(["brush"]), Count(2), Seed(0),
-        CaptionSettings(),
-    )  # fmt: skip
-    with caplog.at_level(logging.INFO):
-        found = nodes.plan_requests(planner, asked, CaptionSettings(), PlanSettings(count=2))
-    sea, fish = "sea: left water, right every (brush kanji)", "left fish, right thunder (brush kanji)"
-    assert found["prompt"].tolist()[:8] == [sea] * 4 + [fish] * 4
-    assert found["plan_source"].tolist() == ["character"] * 4 + ["ids"] * 2 + ["parts"] * 2 + ["word"] * 2
-    assert found["ids"].tolist()[:6] == ["⿰氵毎"] * 4 + ["⿰魚雷"] * 2
-    assert found["ids"].nunique() == 4
-    assert "submarine = water beside boat, from 潜水艦" in caplog.text
-    assert found["reason"].notna().all()
-
-
-@pytest.mark.parametrize(
-    ("given", "listed"),
-    [("魚雷", ("魚", "雷")), ("fish, thunder", ("fish", "thunder")), (["rice field", "rain"], ("rice field", "rain"))],
-)
-def test_parts_are_characters_or_names(planner, given, listed):
-    parts = Parts.model_validate(given)
-    assert parts.root == listed
-    (found,) = nodes.plan_requests(planner, requests(parts=parts), CaptionSettings(), PlanSettings()).to_dict("records")
-    assert found["plan_source"] == "parts"
-
-
-@pytest.mark.parametrize("given", ["魚", [], ["fish"], "魚雷海木", 5, ["fish", ""]])
-def test_other_parts_are_refused(given):
-    with pytest.raises(ValidationError, match="give two or three components"):
-        Parts.model_validate(given)
+    return ModelResolver(folder, folder / "released")
 
 
 def test_a_plan_is_drawn_kept_in_the_picture_and_drawn_again(planned, tmp_path, caplog):
@@ -346,7 +234,7 @@ def test_a_plan_is_drawn_kept_in_the_picture_and_drawn_again(planned, tmp_path, 
 
 
 def test_a_folder_with_a_planner_is_a_plain_folder_of_diffusers(planned, model):
-    folder = planned / "text_to_kanji" / VERSION / "text_to_kanji"
+    folder = planned.find(VERSION, "model")
     plain = DiffusionPipeline.from_pretrained(folder)
     assert set(plain.components) == set(model.components)
     assert (folder / "planner" / "planner.json").is_file()

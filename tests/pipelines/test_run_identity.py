@@ -10,6 +10,7 @@ from tests.training.conftest import Points, Recorder, run_name
 
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
+from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
@@ -43,7 +44,7 @@ def vae():
 
 
 def first_unet(vae, settings, folder, text=TEXT):
-    return nodes.initialise_unet(vae, {}, text, settings, folder)
+    return nodes.initialise_unet(vae, {}, text, settings, ModelResolver(folder, folder))
 
 
 def text_model(settings=TEXT):

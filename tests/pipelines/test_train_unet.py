@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.core.randomness import SampleRandom
+from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
@@ -146,13 +147,13 @@ def test_two_stages_of_one_resolution_have_a_curve_each():
 
 def test_a_first_stage_starts_from_an_earlier_version_with_new_characters(vae, captions, tmp_path):
     settings = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)
-    text = TEXT
+    text, models = TEXT, ModelResolver(tmp_path, tmp_path)
     known = nodes.encode_captions(captions[captions["character"] == "水"], captions.head(0), text)
-    first = nodes.initialise_unet(vae, known, TEXT, settings, tmp_path)
+    first = nodes.initialise_unet(vae, known, TEXT, settings, models)
     first.save_pretrained(tmp_path / "small" / "unet" / "2026" / "unet")
     new = nodes.encode_captions(captions, captions.head(0), text)
     warm = settings.model_copy(update={"start": "small.unet:2026", "seed": 1})
-    second = nodes.initialise_unet(vae, new, TEXT, warm, tmp_path)
+    second = nodes.initialise_unet(vae, new, TEXT, warm, models)
     assert tensors_fingerprint(second.state_dict()) == tensors_fingerprint(first.state_dict())
-    cold = nodes.initialise_unet(vae, new, TEXT, settings.model_copy(update={"seed": 1}), tmp_path)
+    cold = nodes.initialise_unet(vae, new, TEXT, settings.model_copy(update={"seed": 1}), models)
     assert tensors_fingerprint(cold.state_dict()) != tensors_fingerprint(first.state_dict())

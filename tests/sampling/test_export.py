@@ -52,8 +52,8 @@ def test_a_text_encoder_that_was_trained_along_is_released_too(model, tmp_path):
 def test_a_released_model_that_is_not_whole_is_refused_in_one_sentence(model, tmp_path):
     save_released(TextToKanji(model), tmp_path)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring it back with `git checkout`"):
+    with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring its files back"):
         TextToKanji.from_pretrained(tmp_path)
     (tmp_path / "text_encoder.json").write_text("{")
-    with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring it back with `git checkout`"):
+    with pytest.raises(KanjiDiffusionError, match=r"cannot be read \(.*\): bring its files back"):
         TextToKanji.from_pretrained(tmp_path)

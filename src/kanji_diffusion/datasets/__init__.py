@@ -3,6 +3,7 @@
 from kanji_diffusion.datasets.array_folder import ArrayFolderDataset
 from kanji_diffusion.datasets.image_sheet import ImageSheetDataset
 from kanji_diffusion.datasets.model_folder import ModelFolderDataset
+from kanji_diffusion.datasets.model_source import ModelSourceDataset
 from kanji_diffusion.datasets.page import PageDataset
 from kanji_diffusion.datasets.picture_folder import PictureFolderDataset
 from kanji_diffusion.datasets.raw_path import RawPathDataset
@@ -17,6 +18,7 @@ __all__ = [
     "ChampionDataset",
     "ImageSheetDataset",
     "ModelFolderDataset",
+    "ModelSourceDataset",
     "PageDataset",
     "PictureFolderDataset",
     "RawPathDataset",

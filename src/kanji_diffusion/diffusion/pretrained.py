@@ -29,13 +29,29 @@ def load_pretrained(model_class: Any, source: str, part: str, remedy: str) -> An
         if found_class != name:
             raise ValueError(f"it is of the class {found_class}, not {name}")
         model, found = model_class.from_pretrained(
-            source, subfolder=folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            source,
+            subfolder=folder,
+            use_safetensors=True,
+            variant=weights_variant(Path(source, folder)),
+            dtype=torch.float32,
+            output_loading_info=True,
         )
         if wrong := [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]:
             raise ValueError(f"its weights do not fit its configuration, beginning with {wrong[0]}")
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise unusable(source, str(error).splitlines()[0], remedy) from error
     return model.eval()
+
+
+def weights_variant(folder: str | Path) -> str | None:
+    """Which variant of the weights diffusers and transformers are to read from a local folder.
+
+    `fp16` if a model in it has safetensors weights in half precision only; None for the full ones, and for a hub name.
+    """
+    weights = list(Path(folder).rglob("*.safetensors"))
+    halved = {path.parent for path in weights if ".fp16" in path.name}
+    full = {path.parent for path in weights if ".fp16" not in path.name}
+    return "fp16" if halved - full else None
 
 
 def unusable(source: str, reason: str, remedy: str) -> KanjiDiffusionError:

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BatchEncoding, Pr
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.files import file_sha256
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.diffusion.pretrained import weights_variant
 
 BUNDLED, TRAINED = "bundled", "trained"
 NO_LIMIT = 10**6
@@ -143,7 +144,9 @@ def load_text_encoder(settings: TextEncoderSettings, tokenizer_folder: str | Non
     try:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder)
         config = AutoConfig.from_pretrained(folder)
-        model = _text_class(config.model_type).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        model = _text_class(config.model_type).from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, variant=weights_variant(folder)
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise KanjiDiffusionError(
             f"The text encoder '{settings.source}' cannot be loaded ({str(error).splitlines()[0]}): set "

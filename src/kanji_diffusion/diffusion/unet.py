@@ -52,7 +52,8 @@ class UNetSettings(Settings):
     start: str | None = Field(
         None,
         description="Warm start: an earlier version in the catalog (`strokes_64.unet:VERSION`, "
-        "`text_to_kanji:VERSION`) or a folder, whose weights the first stage starts from; null for random ones.",
+        "`text_to_kanji:VERSION`) or any other source that `model` may name, whose weights the first stage starts "
+        "from; null for random ones.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Draws the random weights that the first stage starts from.")
 
@@ -102,66 +103,41 @@ def text_unet(settings: UNetSettings, latent_channels: int, latent_size: int, te
     )
 
 
-def earlier_unet(start: str, models: Path, wanted: UNet2DConditionModel) -> UNet2DConditionModel:
+def earlier_unet(folder: Path, wanted: UNet2DConditionModel) -> UNet2DConditionModel:
     """A UNet that was trained before.
 
     Args:
-        start: Name and version in the catalog, such as `strokes_64.unet:2026-11-22T22.33.53.517Z`, or a folder of a
-            UNet or of a whole pipeline.
-        models: The folder in which the catalog keeps its models.
+        folder: Of a UNet or of a whole pipeline.
         wanted: The architecture that it must have, whatever its `sample_size`.
 
     Raises:
-        KanjiDiffusionError: If it is not there, is no UNet, or has another architecture.
+        KanjiDiffusionError: If it is no UNet, or has another architecture.
     """
-    unet = load_pretrained(UNet2DConditionModel, str(earlier_folder(start, models)), "unet", _REMEDY)
+    unet = load_pretrained(UNet2DConditionModel, str(folder), "unet", _REMEDY)
     others = [key for key in wanted.config if key not in _FIELDS and key != "sample_size" and not key.startswith("_")]
     for key in [*_FIELDS, *others]:
         ours, theirs = (_listed(one.config.get(key)) for one in (wanted, unet))
         if ours != theirs:
             raise KanjiDiffusionError(
-                f"The UNet '{start}' has {key} {theirs}, but `{_FIELDS.get(key, 'unet')}` asks for {ours}: give the "
+                f"The UNet in {folder} has {key} {theirs}, but `{_FIELDS.get(key, 'unet')}` asks for {ours}: give the "
                 "first stage the architecture that this UNet has, or choose another `unet.start`."
             )
     return unet
 
 
-def earlier_text_encoder(start: str, models: Path) -> TextEncoder:
+def earlier_text_encoder(folder: Path) -> TextEncoder:
     """The text encoder that was trained along with an earlier UNet.
 
     Args:
-        start: As for `earlier_unet`.
-        models: As for `earlier_unet`.
+        folder: Of a text encoder with its tokenizer, or of a whole pipeline.
 
     Raises:
         KanjiDiffusionError: If there is none.
     """
-    stage, _, version = start.partition(".unet:")
-    folder = earlier_folder(f"{stage}.text_encoder:{version}" if version else start, models)
     if (folder / "tokenizer").is_dir():
         text, tokenizer = (str(folder / part) for part in ("text_encoder", "tokenizer"))
         return load_text_encoder(TextEncoderSettings(source=text, max_length=NO_LIMIT), tokenizer)
     return TextEncoder.from_pretrained(folder)
-
-
-def earlier_folder(start: str, models: Path) -> Path:
-    """Where the model that `start` names lies; see `earlier_unet`.
-
-    Raises:
-        KanjiDiffusionError: If it is not there.
-    """
-    if Path(start).is_dir():
-        return Path(start)
-    name, _, version = start.partition(":")
-    versions = models.joinpath(*name.split("."))
-    folder = versions / version / versions.name
-    if version and folder.is_dir():
-        return folder
-    newest = sorted((path.name for path in versions.glob("*") if (path / versions.name).is_dir()), reverse=True)[:3]
-    there = f"the newest versions of {name} are {', '.join(newest)}" if newest else f"there is no version of {name}"
-    raise KanjiDiffusionError(
-        f"`unet.start` is '{start}', which is neither a folder nor a version in the catalog ({there}): {_REMEDY}."
-    )
 
 
 def _listed(value: object) -> object:

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read, reading_margins
 
+logger = logging.getLogger(__name__)
+
 # Odd, so that no two candidates of one seed are alike. Torch's CPU generator sees 32 bits of a seed.
 _STRIDE = 0x9E3779B1
+
+
+class CandidateSettings(Settings):
+    """Best-of-N."""
+
+    count: int = Field(1, ge=1, le=64, description="Pictures drawn for each that is kept.")
+    judge: Literal["recogniser", "clip"] = Field(
+        "recogniser",
+        description="Who chooses: the recogniser, by how far the character whose caption the prompt is outdoes all "
+        "others (a free prompt is judged by clip), or clip, by the CLIP score.",
+    )
+
+
+def repeat_requests(requests: pd.DataFrame, candidates: int) -> pd.DataFrame:
+    """Each of the requests `candidates` times in a row, with the seeds of its candidates."""
+    seeds = candidate_seeds(requests["seed"].tolist(), candidates)
+    return requests.loc[requests.index.repeat(candidates)].assign(seed=seeds)
 
 
 def candidate_seeds(seeds: Sequence[int], candidates: int) -> list[int]:
@@ -74,3 +97,37 @@ def choose(scores: pd.DataFrame, candidates: int, judge: str) -> np.ndarray:
         merit = scores["reading_margin"].fillna(merit)
     best = merit.to_numpy().reshape(-1, candidates).argmax(axis=1)
     return np.arange(len(best)) * candidates + best
+
+
+def judge_candidates(
+    pictures: np.ndarray,
+    requests: pd.DataFrame,
+    candidates: CandidateSettings,
+    recogniser: ResNetForImageClassification,
+    clip: ClipScorer,
+    captions: pd.DataFrame,
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """The best of the candidates for each request.
+
+    Args:
+        pictures: uint8 `[N, H, W]`, the candidates of a request in a row.
+        requests: What `repeat_requests` returned, of N rows: `prompt`, and `character` of its plan or null.
+        candidates: How many there are for each, and who chooses.
+        recogniser: Reads the pictures.
+        clip: Compares them with their prompts.
+        captions: What `glyphs.captions.write_captions` returned.
+
+    Returns:
+        Rows of the best, int64 `[N / candidates.count]`, and what the judges say of these.
+    """
+    prompts = requests["prompt"].tolist()
+    captioned = intended_characters(prompts, captions)
+    intended = [
+        planned if isinstance(planned, str) else found
+        for planned, found in zip(requests["character"], captioned, strict=True)
+    ]
+    if candidates.count > 1 and candidates.judge == "recogniser" and None in intended:
+        logger.info("'%s' is no caption of a character: clip chooses.", prompts[intended.index(None)])
+    scores = score_pictures(pictures, prompts, intended, recogniser, clip)
+    best = choose(scores, candidates.count, candidates.judge)
+    return best, scores.iloc[best]

@@ -6,12 +6,14 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
+from kanji_diffusion.diffusion.pretrained import weights_variant
 from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
 from kanji_diffusion.planning.planner import Planner
@@ -43,21 +45,35 @@ class TextToKanji:
     def from_pretrained(cls, folder: str | Path) -> TextToKanji:
         """What `save_pretrained` or `save_released` wrote, or any other folder of a `StableDiffusionPipeline`.
 
+        Only safetensors weights are read, full ones if there are, else those in half precision (`*.fp16.safetensors`);
+        so that a safety checker or weights in other formats may lie beside them.
+
         Raises:
-            KanjiDiffusionError: If it is the folder of another pipeline, or of a released model or planner that is not
-                whole.
-            OSError: If there is no pipeline.
+            KanjiDiffusionError: If it holds another pipeline, or none that is whole.
         """
         source = Path(folder)
-        if lacks_text_encoder(source):
-            pipeline = _released_pipeline(source)
-        else:
-            pipeline = DiffusionPipeline.from_pretrained(source, torch_dtype=torch.float32)
-        if not isinstance(pipeline, StableDiffusionPipeline):
-            raise KanjiDiffusionError(
-                f"{source} holds a {type(pipeline).__name__}: name the folder of a StableDiffusionPipeline, such as "
-                "`text_to_kanji`."
+        try:
+            kind = StableDiffusionPipeline.load_config(source)["_class_name"]
+            if kind != StableDiffusionPipeline.__name__:
+                raise KanjiDiffusionError(
+                    f"{source} holds a {kind}: name the folder of a StableDiffusionPipeline, such as `text_to_kanji`."
+                )
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                source,
+                torch_dtype=torch.float32,
+                use_safetensors=True,
+                variant=weights_variant(source),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+                **_bundled_text(source),
             )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise KanjiDiffusionError(
+                f"The model in {source} cannot be read ({reason}): bring its files back, or name the folder of another "
+                "StableDiffusionPipeline with safetensors weights."
+            ) from error
         return cls(pipeline, Planner.from_pretrained(source / _PLANNER) if (source / _PLANNER).is_dir() else None)
 
 
@@ -133,16 +149,9 @@ def lacks_text_encoder(folder: Path) -> bool:
     return (folder / _TEXT).is_file()
 
 
-def _released_pipeline(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline of a folder without its text encoder, in float32."""
-    try:
-        text = load_text_encoder(TextEncoderSettings(**json.loads((folder / _TEXT).read_text())))
-        return StableDiffusionPipeline.from_pretrained(
-            folder, text_encoder=text.model, tokenizer=text.tokenizer, torch_dtype=torch.float32, use_safetensors=True
-        )
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise KanjiDiffusionError(
-            f"The released model in {folder} cannot be read ({reason}): bring it back with `git checkout`, or train "
-            "one with `kedro run`."
-        ) from error
+def _bundled_text(folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline that `save_released` left out of this folder."""
+    if not lacks_text_encoder(folder):
+        return {}
+    text = load_text_encoder(TextEncoderSettings(**json.loads((folder / _TEXT).read_text())))
+    return {"text_encoder": text.model, "tokenizer": text.tokenizer}

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from pydantic import Field, ValidationError
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.sampling.candidates import CandidateSettings
+from kanji_diffusion.sampling.export import model_fingerprint
 from kanji_diffusion.sampling.sampler import DrawingSettings
 
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")
 _KEY, _CHECKSUM = "kanji-diffusion", "kanji-diffusion-sha256"
 
 
@@ -57,6 +63,55 @@ def describe_environment(device: torch.device) -> dict[str, str | int]:
         "processor": torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
+
+
+def is_version(name: str) -> bool:
+    """Whether `name` is written as Kedro writes the versions of its catalog."""
+    return _VERSION.fullmatch(name) is not None
+
+
+def embed_lineage(
+    model: diffusers.StableDiffusionPipeline,
+    requests: pd.DataFrame,
+    pictures: np.ndarray,
+    settings: DrawingSettings,
+    negative_prompt: str,
+    candidates: CandidateSettings | None = None,
+    scores: pd.DataFrame | None = None,
+) -> dict[str, Image.Image]:
+    """The pictures by name, each with its lineage.
+
+    Args:
+        model: What drew them.
+        requests: A row for each: `word`, `style`, `prompt`, `seed`, `plan`.
+        pictures: uint8 `[N, H, W]`.
+        settings: What `sampler.place` returned, and the pictures were drawn with.
+        negative_prompt: What guidance led away from.
+        candidates: How each was chosen, if it was.
+        scores: What the judges say of each, if they were asked.
+    """
+    version = Path(str(model.name_or_path)).parent.name
+    shared: dict[str, Any] = {
+        "model_version": version if is_version(version) else None,
+        "model_fingerprint": model_fingerprint(model),
+        "negative_prompt": negative_prompt,
+        "sampling": settings,
+        "environment": describe_environment(model.device),
+    }
+    if candidates and candidates.count > 1:
+        shared |= {"candidates": candidates.count, "judge": candidates.judge}
+    asked = requests[["word", "style", "prompt", "seed"]].to_dict("records")
+    plans = [json.loads(plan) if isinstance(plan, str) else None for plan in requests["plan"]]
+    said = [{}] * len(requests) if scores is None else [row.dropna().to_dict() for _, row in scores.iterrows()]
+    carrying = {}
+    for number, (row, plan, judged, pixels) in enumerate(zip(asked, plans, said, pictures, strict=True)):
+        lineage = Lineage.model_validate({**row, **shared, "plan": plan, "scores": judged})
+        carrying[f"{number:04d}_{_slug(lineage.prompt)}_{lineage.seed}"] = lineage.embed(pixels)
+    return carrying
+
+
+def _slug(text: str) -> str:
+    return "_".join("".join(letter if letter.isalnum() else " " for letter in text).split())[:50] or "kanji"
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, Lineage]:

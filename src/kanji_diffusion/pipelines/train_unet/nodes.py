@@ -16,6 +16,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.conditioning import Conditioning
 from kanji_diffusion.diffusion.gate import require_passed
@@ -85,13 +86,16 @@ def start_text_encoder(
     component_names: pd.DataFrame,
     text_encoder: TextEncoderSettings,
     unet: UNetSettings,
-    models: Path,
+    models: ModelResolver,
 ) -> TextEncoder:
     """The text encoder that is trained along with the UNet, with random weights or those beside `unet.start`."""
     names = component_names.loc[component_names["characters"] > 0, "name"]
     texts = [*captions["text"], *structure_captions["text"]]
     encoder = new_text_encoder(text_encoder, texts, [*names, *SLOTS])
-    return continue_text_encoder(encoder, earlier_text_encoder(unet.start, models)) if unet.start else encoder
+    if unet.start is None:
+        return encoder
+    beside = unet.start.replace(".unet:", ".text_encoder:")
+    return continue_text_encoder(encoder, earlier_text_encoder(models.find(beside, "unet.start")))
 
 
 def encode_captions(
@@ -117,14 +121,14 @@ def initialise_unet(
     caption_states: dict[str, np.ndarray],
     text_encoder: TextEncoderSettings,
     settings: UNetSettings,
-    models: Path,
+    models: ModelResolver,
 ) -> UNet2DConditionModel:
     """The UNet that the first stage starts from, with random weights or those of an earlier version."""
     torch.manual_seed(settings.seed)
     size = vae.config.sample_size // vaes.factor(vae)
     width = text_encoder.width if text_encoder.source == TRAINED else caption_states["states"].shape[-1]
     unet = text_unet(settings, vae.config.latent_channels, size, width)
-    return earlier_unet(settings.start, models, unet) if settings.start else unet
+    return earlier_unet(models.find(settings.start, "unet.start"), unet) if settings.start else unet
 
 
 def encode_latents(

@@ -1,0 +1,3 @@
+from tests.diffusion.conftest import model, text_encoder
+
+__all__ = ["model", "text_encoder"]
