@@ -19,10 +19,10 @@ from typing import Any
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from kanji_diffusion.core.files import file_sha256
 from kanji_diffusion.glyphs.captions import drawing_captions
 from kanji_diffusion.glyphs.fonts import usable_faces
 from kanji_diffusion.sampling.export import TextToKanji, lacks_text_encoder, model_fingerprint, save_released
-from kanji_diffusion.training.checkpoint import file_sha256
 
 FOLDER = Path("data/06_models/released/kanji-small")
 CARD = """# kanji-small
@@ -92,11 +92,10 @@ def main(version: str | None, env: str | None, machine: str) -> None:
     session = KedroSession.create(root, env=env)
     with session:
         context = session.load_context()
-        folder = Path(context.config_loader["globals"]["data"]) / "06_models/text_to_kanji"
-        versions = sorted(path.parent.name for path in folder.glob("*/text_to_kanji"))
+        versions = context.catalog.load("earlier_models").versions()
         if not versions:
-            sys.exit(f"There is no version of `text_to_kanji` in {folder} yet: run `kedro run`.")
-        version = version or versions[-1]
+            sys.exit("There is no version of `text_to_kanji` yet: run `kedro run`.")
+        version = version or versions[0]
         catalog = context._get_catalog(load_versions={"text_to_kanji": version})
         model = catalog.load("text_to_kanji")
         with tempfile.TemporaryDirectory(dir=FOLDER.parents[1]) as staging:
