@@ -84,14 +84,14 @@ class TextToKanji(PythonModel):
         self._clip = ClipScorer.from_pretrained(paths["clip_model"])
 
     def predict(
-        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Draw a picture for each row.
 
         Args:
             context: Unused.
-            model_input: Rows of `Request`, a table or what pandas makes one of; a column that lacks, or a cell that is
-                null, takes the default.
+            model_input: Rows of `Request`; a column that lacks, or a cell that is null, takes the default. MLflow
+                hands on lists and dictionaries as they are.
             params: Unused.
 
         Returns:

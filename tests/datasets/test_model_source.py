@@ -63,6 +63,7 @@ def test_a_version_in_the_registry_is_a_source(resolver, data, mlflow_store, mod
         name="text_to_kanji",
         python_model=serving.__file__,
         artifacts={"text_to_kanji": finished},
+        signature=serving.SIGNATURE,
         registered_model_name="small",
         pip_requirements=[],
     )

@@ -53,7 +53,7 @@ class TextToKanji:
         """
         source = Path(folder)
         try:
-            kind = StableDiffusionPipeline.load_config(source)["_class_name"]
+            kind = StableDiffusionPipeline.load_config(source).get("_class_name")
             if kind != StableDiffusionPipeline.__name__:
                 raise KanjiDiffusionError(
                     f"{source} holds a {kind}: name the folder of a StableDiffusionPipeline, such as `text_to_kanji`."
@@ -68,7 +68,7 @@ class TextToKanji:
                 requires_safety_checker=False,
                 **_bundled_text(source),
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise KanjiDiffusionError(
                 f"The model in {source} cannot be read ({reason}): bring its files back, or name the folder of another "
