@@ -18,7 +18,6 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,8 @@ class Bench:
             return self.frozen(settings)
         settings = settings.model_copy(update={"seed": seed})
         unet = self.load("params:unet").model_copy(update={"start": None})
-        encoder = nodes.start_text_encoder(*self.captions, self.load("component_names"), settings, unet, Path())
+        models = self.load("earlier_models")
+        encoder = nodes.start_text_encoder(*self.captions, self.load("component_names"), settings, unet, models)
         return encoder, nodes.tokenise_captions(*self.captions, encoder)["tokens"], True
 
     def modules(

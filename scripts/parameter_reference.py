@@ -33,10 +33,14 @@ PIPELINES = {
     "train_vae": [train_vae.create_pipeline()],
     "train_unet": [train_unet.create_pipeline(["stage"])],
     "evaluate": [evaluate.create_pipeline()],
-    "generate": [generate.create_pipeline(source="named"), generate.create_pipeline(replay=True)],
+    "generate": [generate.create_pipeline(named=True), generate.create_pipeline(replay=True)],
 }
 # Models of several groups: a group lists what conf/base sets of them, and a table of their own lists the rest.
-SHARED = {TrainingSettings: "Training", DrawingSettings: "Sampling", Limit: "Limits of a score"}
+SHARED: dict[type[BaseModel], str] = {
+    TrainingSettings: "Training",
+    DrawingSettings: "Sampling",
+    Limit: "Limits of a score",
+}
 HEAD = """# Parameters
 
 Written by `.venv/bin/python scripts/parameter_reference.py`; do not edit.
@@ -121,14 +125,14 @@ def _tables(group: str, value: Any, models: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_single(group: str, models: Mapping[str, Any]) -> bool:
-    return group in READ_BY_HOOKS or (group in models and issubclass(_model(models[group]), RootModel))
+    return group in READ_BY_HOOKS or (group in models and issubclass(_known(models[group]), RootModel))
 
 
 def _single(path: str, hint: Any, value: Any) -> Row:
     """The row of a parameter that is no group."""
     if path in READ_BY_HOOKS:
         return Row(path, _shown(value), *READ_BY_HOOKS[path])
-    model = _model(hint)
+    model = _known(hint)
     root = model.model_fields["root"]
     # Models of lists also take a single text.
     allowed = ("text, or " if get_origin(root.annotation) is tuple else "") + _allowed(root.annotation, root.metadata)
@@ -138,7 +142,7 @@ def _single(path: str, hint: Any, value: Any) -> Row:
 
 def _described(path: str, hint: Any, values: Mapping[str, Any]) -> Iterator[str]:
     """The table of one model, for which `values` are those of conf/base, by stage where there are several."""
-    model = _model(hint)
+    model = _known(hint)
     if issubclass(model, RootModel):
         yield _table([_single(path, hint, *values.values())])
         return
@@ -240,6 +244,12 @@ def _model(hint: Any) -> type[BaseModel] | None:
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one
     return None
+
+
+def _known(hint: Any) -> type[BaseModel]:
+    model = _model(hint)
+    assert model is not None, f"{hint} names no model"
+    return model
 
 
 def _entry(hint: Any) -> type[BaseModel] | None:
