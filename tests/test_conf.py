@@ -36,7 +36,7 @@ VARIANTS = [
 SHARED = (TrainingSettings, StageSettings, SamplingSettings, DrawingSettings, CharacterSelection)
 # What differs besides: names of fonts and styles of the raw data, and the augmentation, since a picture that is drawn
 # without asking for any has none.
-OTHERWISE = {"fonts.faces", "structure.faces", "filter.styles", "render.views"} | {
+OTHERWISE = {"fonts.faces", "structure.faces", "render.views"} | {
     f"render.augment.{name}" for name in ("rotation", "shift", "scale", "aspect", "shear", "weight")
 }
 

@@ -23,6 +23,7 @@ from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import TrainingInterrupted
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.core.hardware import set_threads
+from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLossSettings
@@ -120,7 +121,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
         vae_nodes.VAELossSettings(),
         training,
         None,
-        16,
+        vae_nodes.Crop(16),
         ClusterSettings(),
         tracker,
         checkpoints,
@@ -128,7 +129,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
     gate = {"vae": tensors_fingerprint(vae.state_dict())}
     schedule = ScheduleSettings()
     architecture = UNetSettings(channels=(16, 32), cross_attention=(False, True), groups=8, heads=2)
-    unet = unet_nodes.initialise_unet(vae, tokens, text_settings, architecture, folder)
+    unet = unet_nodes.initialise_unet(vae, tokens, text_settings, architecture, ModelResolver(folder, folder))
     for resolution in (16, 32):
         stage = unet_nodes.StageSettings(
             resolution=resolution,
