@@ -9,7 +9,8 @@ from kanji_diffusion.glyphs import dictionary, fonts, render
 from kanji_diffusion.glyphs.compositions import Compositions, composition_table
 from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.glyphs.naming import name_components
-from kanji_diffusion.scoring.components import ComponentRecogniser, ComponentSettings, train_component_recogniser
+from kanji_diffusion.scoring.component_training import train_component_recogniser
+from kanji_diffusion.scoring.components import ComponentRecogniser, ComponentSettings
 from kanji_diffusion.training.settings import TrainingSettings
 
 LEFT, RIGHT = "水木言人", "毎寺工主可由"

@@ -24,7 +24,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
-from kanji_diffusion.planning.planner import Plan
+from kanji_diffusion.planning.plan import Plan
 from kanji_diffusion.sampling import export
 from kanji_diffusion.sampling.sampler import SamplingSettings, draw
 from kanji_diffusion.scoring.clip import ClipScorer

@@ -10,7 +10,7 @@ from kanji_diffusion.evaluation.metrics import SampleMetrics
 from kanji_diffusion.evaluation.settings import MetricSettings
 from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.scoring import clip
+from kanji_diffusion.scoring import clip, clip_training
 from kanji_diffusion.scoring.recogniser import GlyphStore, RecogniserLoss, RecogniserSettings, recogniser
 from kanji_diffusion.training.loop import train
 from kanji_diffusion.training.settings import TrainingSettings
@@ -90,14 +90,14 @@ def scorer(glyphs, caption_table):
     torch.manual_seed(0)
     settings = clip.ClipSettings(image_size=SIDE, embed_dim=64, width=16)
     model = clip.build_scorer(settings, TextEncoderSettings(source="bundled", max_length=16))
-    store = clip.PairStore(
+    store = clip_training.PairStore(
         clip_pictures(seen),
         captions.caption_rows(seen, caption_table),
         seen.groupby(["character", "style"]).ngroup().to_numpy(),
-        clip.pooled_texts(model, caption_table["text"].tolist()),
+        clip_training.pooled_texts(model, caption_table["text"].tolist()),
         BENT,
     )
-    train(clip.towers(model.model), clip.ClipLoss(), store, _training(80), name="clip")
+    train(clip.towers(model.model), clip_training.ClipLoss(), store, _training(80), name="clip")
     return model
 
 

@@ -24,7 +24,7 @@ from kanji_diffusion.glyphs.compositions import Compositions, composition_table
 from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.imaging import degradations
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.planning.planner import Plan
+from kanji_diffusion.planning.plan import Plan
 from kanji_diffusion.scoring import aesthetics
 
 
@@ -133,7 +133,7 @@ def test_spoilt_characters_are_not_clean(head, scorer, held):
     assert threshold.score(others)["clean"].mean() > 0.85
     # Some kinds of damage are hardly seen by so small a head, which is why the report tells how many pass.
     spoilt = [
-        threshold.score(degradations.spoil(others, kind, 0.9, 1))["clean"].mean() for kind in degradations.HELD_OUT
+        threshold.score(degradations.corrupt(others, kind, 0.9, 1))["clean"].mean() for kind in degradations.HELD_OUT
     ]
     assert np.mean(spoilt) < 0.75
 

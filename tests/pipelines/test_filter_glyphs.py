@@ -1,4 +1,4 @@
-"""The judges learn from glyphs of any size."""
+"""The scoring models are trained on glyphs of any size."""
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,13 @@ TRAINING = TrainingSettings(steps=1, batch_size=4, learning_rate=0.001, device="
 
 @pytest.fixture(scope="module")
 def large_glyphs():
-    """Four glyphs of 96 pixels, larger than the judges look at."""
+    """Four glyphs of 96 pixels, larger than the models read."""
     pictures = np.random.default_rng(0).integers(0, 256, (4, 96, 96)).astype(np.uint8)
     table = pd.DataFrame({"character": list("一二一二"), "style": "gothic", "held_out": False, "split": "train"})
     return table.assign(image=pd.Series(encode_images(pictures)))
 
 
-def test_judges_are_trained_at_the_size_that_they_look_at(large_glyphs, tmp_path, monkeypatch):
+def test_models_are_trained_at_the_size_that_they_read(large_glyphs, tmp_path, monkeypatch):
     sizes = []
 
     class Watched(recogniser.GlyphStore):
@@ -37,13 +37,13 @@ def test_judges_are_trained_at_the_size_that_they_look_at(large_glyphs, tmp_path
     captions = pd.DataFrame({"character": list("一二三"), "style": "gothic", "text": ["one", "two", "three"]})
     # What tells how a character is built is nothing that a CLIP model learns.
     captions = pd.concat([captions.assign(form="long"), captions.assign(form="composed", text="a: whole a")])
-    bending = RecogniserSettings(channels=(8, 16))
-    reader = nodes.train_recogniser(large_glyphs, bending, TRAINING, NullTracker(), tmp_path)
+    recogniser_settings = RecogniserSettings(channels=(8, 16))
+    reader = nodes.train_recogniser(large_glyphs, recogniser_settings, TRAINING, NullTracker(), tmp_path)
     assert reader.config.label2id == {"一": 0, "二": 1}
     assert sizes == [(4, 64, 64)]
     settings = ClipSettings(image_size=32, embed_dim=16, width=8)
     scorer = nodes.train_clip(
-        large_glyphs, captions, settings, TextEncoderSettings(), bending, TRAINING, NullTracker(), tmp_path
+        large_glyphs, captions, settings, TextEncoderSettings(), recogniser_settings, TRAINING, NullTracker(), tmp_path
     )
     assert scorer.image_features(np.zeros((1, 96, 96), np.uint8)).shape == (1, 16)
 

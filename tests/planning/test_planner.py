@@ -7,7 +7,8 @@ import pytest
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.invented import list_meanings
 from kanji_diffusion.evaluation.planner import component_rates, plan_rates, planner_report, school_kanji
-from kanji_diffusion.planning.planner import Plan, Planner
+from kanji_diffusion.planning.plan import Plan
+from kanji_diffusion.planning.planner import Planner
 
 
 def bases(plan):
@@ -50,8 +51,8 @@ def test_a_caption_is_a_prompt(planner):
     assert (plan.asked, plan.subject) == ("sea: left water, right every",) * 2
     assert (plan.character, plan.ids) == ("海", "⿰水毎")
     assert plan.reason == "sea = water beside every, which is 海"
-    for told in ("left fish, right thunder", "⿰魚雷"):
-        (plan,) = planner.plan(f"electric fish:{told}")
+    for described in ("left fish, right thunder", "⿰魚雷"):
+        (plan,) = planner.plan(f"electric fish:{described}")
         assert (plan.subject, plan.ids) == ("electric fish: left fish, right thunder", "⿰魚雷")
         assert plan.label == "electric fish = fish beside thunder"
     (plan,) = planner.plan("⿰魚雷")

@@ -7,7 +7,7 @@ import torch
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.scoring import clip
+from kanji_diffusion.scoring import clip, clip_training
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
 from kanji_diffusion.training.loop import train
 from kanji_diffusion.training.settings import TrainingSettings
@@ -53,15 +53,15 @@ def scorer(glyphs, caption_table) -> clip.ClipScorer:
     scorer = clip.build_scorer(clip.ClipSettings(embed_dim=32, width=16), TextEncoderSettings())
     seen = glyphs[glyphs["split"] == "train"]
     texts = caption_table["text"].tolist()
-    store = clip.PairStore(
+    store = clip_training.PairStore(
         decode_images(seen),
         captions.caption_rows(seen, caption_table),
         texts,
-        clip.pooled_texts(scorer, texts),
+        clip_training.pooled_texts(scorer, texts),
         RecogniserSettings(),
     )
     training = TrainingSettings(
         steps=150, batch_size=48, learning_rate=0.005, warmup_steps=10, ema_decay=0.95, device="cpu"
     )
-    train(clip.towers(scorer.model), clip.ClipLoss(), store, training, name="clip")
+    train(clip.towers(scorer.model), clip_training.ClipLoss(), store, training, name="clip")
     return scorer

@@ -10,7 +10,7 @@ KINDS = ("wrong character", "box", "blank", "heavy noise")
 
 
 def plant(glyphs: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
-    """Spoil a share of the training pictures of each style: half of them singly, half in all views of a glyph.
+    """Replace a share of the training pictures of each style: half of them singly, half in all views of a glyph.
 
     Args:
         glyphs: What `split_glyphs` returned.
@@ -39,13 +39,13 @@ def plant(glyphs: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
             # A box is no bad picture of a mouth (口), of the sun (日) and the like.
             if (glyphs.loc[rows, "planted"] != "").any() or (name == "box" and first["character"] in "口日目田四回国"):
                 continue
-            images[rows] = _spoilt(name, originals, glyphs, rows, generator)
+            images[rows] = _planted(name, originals, glyphs, rows, generator)
             glyphs.loc[rows, "planted"] = name
             kind, planted = kind + 1, planted + len(rows)
     return glyphs.assign(image=pd.Series(encode_images(images), index=glyphs.index))
 
 
-def _spoilt(
+def _planted(
     kind: str, originals: np.ndarray, glyphs: pd.DataFrame, rows: pd.Index, generator: np.random.Generator
 ) -> np.ndarray:
     pictures = originals[rows]

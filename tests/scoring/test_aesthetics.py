@@ -1,4 +1,4 @@
-"""The aesthetic head learns what spoils a glyph; LAION's heads load from their files, and nothing else does."""
+"""The aesthetic head ranks degraded glyphs lower; the heads of LAION load from their files, and nothing else does."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import aesthetics
 
 
-def test_spoilt_glyphs_of_unseen_faces_score_lower(scorer, glyphs, tmp_path):
+def test_degraded_glyphs_of_unseen_faces_score_lower(scorer, glyphs, tmp_path):
     images = decode_images(glyphs[glyphs["split"] == "train"])
     head = aesthetics.train_aesthetic_head(scorer, images, aesthetics.AestheticSettings(pairs=120))
     held = glyphs[glyphs["held_out"] & (glyphs["view"] == 0)]
@@ -34,14 +34,14 @@ def test_each_degradation_changes_more_with_its_amount_at_any_size(glyphs, kind,
     images = decode_images(glyphs[glyphs["view"] == 0])[::3].repeat(enlarged, axis=1).repeat(enlarged, axis=2)
     ink = (255 - images.astype(int)).mean()
     little, much = (
-        np.abs(degradations.spoil(images, kind, amount, seed=0).astype(int) - images).mean() / ink
+        np.abs(degradations.corrupt(images, kind, amount, seed=0).astype(int) - images).mean() / ink
         for amount in (0.1, 0.9)
     )
     assert 0 < little < much
     # As much of the ink as a person sees, whatever the resolution.
     assert much > 0.1
-    again = degradations.spoil(images, kind, 0.9, seed=0)
-    assert np.array_equal(again, degradations.spoil(images, kind, 0.9, seed=0))
+    again = degradations.corrupt(images, kind, 0.9, seed=0)
+    assert np.array_equal(again, degradations.corrupt(images, kind, 0.9, seed=0))
 
 
 def laion_file(path, kind, width):

@@ -15,7 +15,7 @@ from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.scoring import clip
+from kanji_diffusion.scoring import clip, clip_training
 from kanji_diffusion.scoring.recogniser import RecogniserSettings
 
 
@@ -73,7 +73,7 @@ def test_a_caption_that_two_pictures_of_a_batch_share_pulls_both(shared):
         "drawn": torch.tensor([0, 1, 2, 3]),
         "captions": torch.tensor([[0, -1], [1, 0 if shared else -1], [2, -1], [3, -1]]),
     }
-    loss = clip.ClipLoss()(Chosen(images, texts), batch, SampleRandom(0, torch.arange(4))).loss
+    loss = clip_training.ClipLoss()(Chosen(images, texts), batch, SampleRandom(0, torch.arange(4))).loss
     (gradient,) = torch.autograd.grad(loss, images)
     assert (gradient[1, 0] < 0) == shared
 
@@ -90,7 +90,7 @@ def test_pictures_with_one_caption_in_common_are_no_negatives(glyphs, caption_ta
     }
     texts = [renamed.get(row, text) for row, text in enumerate(texts)]
     rows = caption_rows(seen, caption_table)
-    store = clip.PairStore(decode_images(seen), rows, texts, torch.randn(len(texts), 4), RecogniserSettings())
+    store = clip_training.PairStore(decode_images(seen), rows, texts, torch.randn(len(texts), 4), RecogniserSettings())
     index = torch.arange(len(seen))
     batch = store.gather(index, SampleRandom(3, index))
     same = (batch["captions"][:, :, None] == batch["drawn"]).any(dim=1)

@@ -15,20 +15,16 @@ from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.imaging import halves
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import to_model_range
-from kanji_diffusion.scoring import components
-from kanji_diffusion.scoring.components import (
-    ComponentRecogniser,
-    ComponentSettings,
+from kanji_diffusion.scoring.component_glyphs import split_characters
+from kanji_diffusion.scoring.component_reading import components_found, is_calibration_character
+from kanji_diffusion.scoring.component_training import (
     ComponentStore,
-    Vocabulary,
-    components_found,
     halves_of,
     join_groups,
-    parts_of,
-    split_characters,
     train_component_recogniser,
 )
-from kanji_diffusion.training.settings import TrainingSettings
+from kanji_diffusion.scoring.components import ComponentRecogniser, ComponentSettings, Vocabulary, parts_of
+from kanji_diffusion.training.loop import TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -47,77 +43,77 @@ def images(glyphs) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def judge(glyphs, images, built) -> ComponentRecogniser:
+def model(glyphs, images, built) -> ComponentRecogniser:
     return component_pairs.train(glyphs, images, built)
 
 
-def test_it_finds_the_components_of_real_glyphs_and_of_characters_that_it_never_saw(judge, glyphs, images, built):
-    report = component_report(judge, glyphs, images, built)
+def test_it_finds_the_components_of_real_glyphs_and_of_characters_that_it_never_saw(model, glyphs, images, built):
+    report = component_report(model, glyphs, images, built)
     assert report["held_out"]["found"] >= 0.75
     assert report["never_seen"]["found"] >= 0.6
     assert report["held_out"]["unknown"] == 0
 
 
-def test_planted_falsehoods_are_found_half_as_often_at_most(judge, glyphs, images, built):
-    report = component_report(judge, glyphs, images, built)
+def test_planted_falsehoods_are_found_half_as_often_at_most(model, glyphs, images, built):
+    report = component_report(model, glyphs, images, built)
     assert set(report["false"]) == {"swapped", "replaced", "other", "blurred", "closed", "merged"}
     for name, figures in report["false"].items():
         assert figures["pictures"] > 0
         assert figures["found"] <= 0.5 * report["held_out"]["found"], name
 
 
-def test_each_component_must_be_in_its_own_slot(judge, glyphs, images):
+def test_each_component_must_be_in_its_own_slot(model, glyphs, images):
     sea = np.flatnonzero((glyphs["character"] == "海") & glyphs["held_out"])
     wanted = {"itself": pair("水", "毎"), "swapped": pair("毎", "水"), "other left": pair("木", "毎")}
     probability = {
-        name: components_found(judge, images[sea], [each] * len(sea))["probability"].min()
+        name: components_found(model, images[sea], [each] * len(sea))["probability"].min()
         for name, each in wanted.items()
     }
     assert probability["itself"] > 10 * max(probability["swapped"], probability["other left"])
 
 
-def test_what_is_found_is_told(judge, glyphs, images, built):
+def test_what_is_found_is_described(model, glyphs, images, built):
     held = np.flatnonzero((glyphs["split"] == "validation") & ~glyphs["character"].isin(list(WHOLES)))
     wanted = [built.of(character) for character in glyphs["character"].iloc[held]]
-    found = components_found(judge, images[held], wanted)
+    found = components_found(model, images[held], wanted)
     assert list(found.columns) == ["slots", "found", "probability", "seen"]
     assert (found["slots"] == 2).all()
     assert found["probability"].between(0, 1).all()
-    told = [built.describe(each) for each in wanted]
-    assert np.mean([seen == want for seen, want in zip(found["seen"], told, strict=True)]) > 0.7
+    described = [built.describe(each) for each in wanted]
+    assert np.mean([seen == want for seen, want in zip(found["seen"], described, strict=True)]) > 0.7
 
 
-def test_a_composition_with_an_unknown_part_is_not_judged(judge, images):
-    found = components_found(judge, images[:1], [pair("水", "龍")])
+def test_a_composition_with_an_unknown_part_is_not_checked(model, images):
+    found = components_found(model, images[:1], [pair("水", "龍")])
     assert found["slots"].tolist() == [0]
     assert found[["found", "probability"]].isna().all(axis=None)
 
 
-def test_pictures_of_any_size_are_read(judge, glyphs, images, built):
+def test_pictures_of_any_size_are_read(model, glyphs, images, built):
     held = (glyphs["split"] == "validation").to_numpy()
     wanted = [built.of(character) for character in glyphs.loc[held, "character"]]
     large = images[held].repeat(2, axis=1).repeat(2, axis=2)
-    assert components_found(judge, large, wanted)["found"].mean() > 0.7
-    assert components_found(judge, images[:0], []).empty
+    assert components_found(model, large, wanted)["found"].mean() > 0.7
+    assert components_found(model, images[:0], []).empty
 
 
-def test_it_is_saved_and_loaded_with_its_vocabulary_and_its_threshold(judge, images, tmp_path):
-    judge.save_pretrained(tmp_path)
+def test_it_is_saved_and_loaded_with_its_vocabulary_and_its_threshold(model, images, tmp_path):
+    model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
     loaded = ComponentRecogniser.from_pretrained(tmp_path).eval()
-    assert loaded.vocabulary == judge.vocabulary
+    assert loaded.vocabulary == model.vocabulary
     assert 0 < loaded.config.threshold < 1
     wanted = [pair("水", "毎")] * 8
     pd.testing.assert_frame_equal(
-        components_found(loaded, images[:8], wanted), components_found(judge, images[:8], wanted)
+        components_found(loaded, images[:8], wanted), components_found(model, images[:8], wanted)
     )
 
 
-def test_a_threshold_lets_the_real_glyphs_pass_that_set_it(judge, glyphs, images, built):
+def test_a_threshold_lets_the_real_glyphs_pass_that_set_it(model, glyphs, images, built):
     held = (glyphs["split"] == "validation").to_numpy(copy=True)
-    held[held] = components.calibrates(glyphs.loc[held, "character"])
+    held[held] = is_calibration_character(glyphs.loc[held, "character"])
     wanted = [built.of(character) for character in glyphs.loc[held, "character"]]
-    passed = components_found(judge, images[held], wanted)["found"].mean()
+    passed = components_found(model, images[held], wanted)["found"].mean()
     assert passed >= 1 - SETTINGS.missed - 1 / held.sum()
 
 
@@ -125,11 +121,11 @@ def test_a_part_that_is_not_known_is_asked_for_by_its_parts():
     vocabulary = Vocabulary(("left", "right", "right/top", "right/bottom"), ("水", "艸", "田"))
     inner = Composition(None, None, "⿱", (Composition("艹", "艸"), Composition("田", "田")))
     character = Composition(None, None, "⿰", (Composition("氵", "水"), inner))
-    assert vocabulary.asked(character) == [("left", "水"), ("right/top", "艸"), ("right/bottom", "田")]
-    assert vocabulary.asked(pair("水", "龍")) is None
+    assert vocabulary.required(character) == [("left", "水"), ("right/top", "艸"), ("right/bottom", "田")]
+    assert vocabulary.required(pair("水", "龍")) is None
     assert vocabulary.labels([character]).tolist() == [[1, 0, 2, 3]]
     assert [slot for slot, _ in parts_of(character)] == ["left", "right", "right/top", "right/bottom"]
-    assert vocabulary.asked(Composition("龍", "龍")) is None
+    assert vocabulary.required(Composition("龍", "龍")) is None
 
 
 def test_halves_and_their_labels_are_joined_alike(images, glyphs, built):

@@ -8,7 +8,7 @@ from scipy import ndimage
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.imaging.ink import ink_measures
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.scoring.filtering import REASONS, FilterSettings, StyleFilter, filter_report, judge_glyphs
+from kanji_diffusion.scoring.filtering import REASONS, FilterSettings, StyleFilter, filter_report, removal_reasons
 
 
 @pytest.fixture
@@ -41,43 +41,43 @@ def test_every_limit_has_its_words():
 
 
 def test_nothing_is_removed_where_nothing_is_wrong(scores):
-    assert (judge_glyphs(scores, FilterSettings()) == "").all()
+    assert (removal_reasons(scores, FilterSettings()) == "").all()
 
 
 def test_quantiles_hold_within_each_style(scores):
-    removed = judge_glyphs(scores, FilterSettings(clip_score={"lowest": 0.05})) != ""
+    removed = removal_reasons(scores, FilterSettings(clip_score={"lowest": 0.05})) != ""
     assert removed[scores["style"] == "brush"].sum() == 10
     assert removed[scores["style"] == "gothic"].sum() == 10
-    removed = judge_glyphs(scores, FilterSettings(aesthetic_score={"highest": 0.1})) != ""
+    removed = removal_reasons(scores, FilterSettings(aesthetic_score={"highest": 0.1})) != ""
     assert removed.groupby(scores["style"]).sum().tolist() == [20, 20]
 
 
 def test_robust_deviations_hold_within_each_style_and_spare_what_is_usual(scores):
     scores.loc[7, "aesthetic_score"], scores.loc[300, "aesthetic_score"] = -6.0, -2.0
     settings = FilterSettings(aesthetic_score={"below": 6})
-    reasons = judge_glyphs(scores, settings)
+    reasons = removal_reasons(scores, settings)
     assert reasons[reasons != ""].to_dict() == {7: "low aesthetic score", 300: "low aesthetic score"}
 
 
 def test_thresholds_hold_for_all(scores):
     settings = FilterSettings(clip_score={"min": 0.5})
-    assert set(scores.loc[judge_glyphs(scores, settings) == "low CLIP score", "style"]) == {"brush"}
+    assert set(scores.loc[removal_reasons(scores, settings) == "low CLIP score", "style"]) == {"brush"}
 
 
 def test_a_style_may_have_limits_of_its_own(scores):
     general = {"clip_score": {"lowest": 0.05, "min": 0.0}}
     settings = FilterSettings(**general, styles={"brush": {"clip_score": {"lowest": 0.0}}})
-    removed = judge_glyphs(scores, settings) != ""
+    removed = removal_reasons(scores, settings) != ""
     assert removed.groupby(scores["style"]).sum().tolist() == [0, 10]
     # What the style does not name stays as it is in general.
     scores.loc[3, "clip_score"] = -0.5
-    assert judge_glyphs(scores, settings)[3] == "low CLIP score"
+    assert removal_reasons(scores, settings)[3] == "low CLIP score"
 
 
 def test_each_kind_of_bad_glyph_has_its_reason(scores):
     scores.loc[3, "coverage"], scores.loc[4, "coverage"], scores.loc[5, "contrast"] = 0.0, 0.9, 0.1
     scores.loc[6, "components"], scores.loc[7, "reading_margin"], scores.loc[8, "consensus"] = 300, -2.0, -0.3
-    reasons = judge_glyphs(scores, FilterSettings())
+    reasons = removal_reasons(scores, FilterSettings())
     assert reasons[range(3, 9)].tolist() == [
         "too little ink",
         "too much ink",
@@ -93,18 +93,18 @@ def test_a_score_that_is_not_known_removes_nothing(scores):
     scores["consensus"] = np.nan
     scores.loc[:10, "reading_margin"] = np.nan
     settings = FilterSettings(consensus={"min": 0.0, "lowest": 0.1, "below": 1})
-    assert (judge_glyphs(scores, settings) == "").all()
+    assert (removal_reasons(scores, settings) == "").all()
 
 
 def test_a_filter_that_leaves_nothing_is_refused(scores):
     with pytest.raises(KanjiDiffusionError, match="removed every glyph"):
-        judge_glyphs(scores, FilterSettings(clip_score={"min": 1.0}))
+        removal_reasons(scores, FilterSettings(clip_score={"min": 1.0}))
 
 
 def test_the_report_counts_what_was_removed(scores):
     scores.loc[2, "grade"] = pd.NA
-    judged = scores.assign(removed=judge_glyphs(scores, FilterSettings(clip_score={"lowest": 0.05})))
-    report = filter_report(judged)
+    filtered = scores.assign(removed=removal_reasons(scores, FilterSettings(clip_score={"lowest": 0.05})))
+    report = filter_report(filtered)
     brush = report[(report["by"] == "style") & (report["value"] == "brush")].iloc[0]
     assert (brush["glyphs"], brush["kept"], brush["removed"], brush["reasons"]) == (200, 190, 10, "low CLIP score: 10")
     for by in ("style", "face_id", "stroke_count", "grade"):

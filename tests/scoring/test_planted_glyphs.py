@@ -1,4 +1,4 @@
-"""The default filter finds what was planted among good glyphs, though its judges learnt from the planted ones too."""
+"""The default filter finds what was planted among good glyphs, although its models trained on the planted ones too."""
 
 import pandas as pd
 import pytest
@@ -41,19 +41,19 @@ def planted(raw_data):
 
 @pytest.fixture(scope="module")
 def filtered(planted, tmp_path_factory):
-    """What the nodes of filter_glyphs make of them with the default filter and small judges."""
+    """What the nodes of filter_glyphs make of them with the default filter and small models."""
     glyphs, caption_table = planted
-    bending, work = RecogniserSettings(channels=(16, 32, 48)), tmp_path_factory.mktemp("checkpoints")
+    settings, work = RecogniserSettings(channels=(16, 32, 48)), tmp_path_factory.mktemp("checkpoints")
     training = TrainingSettings(
         steps=250, batch_size=48, learning_rate=0.005, warmup_steps=20, ema_decay=0.98, device="cpu", decay="cosine"
     )
-    reader = nodes.train_recogniser(glyphs, bending, training, NullTracker(), work)
+    reader = nodes.train_recogniser(glyphs, settings, training, NullTracker(), work)
     scorer = nodes.train_clip(
         glyphs,
         caption_table,
         ClipSettings(embed_dim=32, width=16),
         TextEncoderSettings(),
-        bending,
+        settings,
         training.model_copy(update={"steps": 100}),
         NullTracker(),
         work,

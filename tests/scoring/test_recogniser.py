@@ -7,7 +7,7 @@ import torch
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import to_model_range
-from kanji_diffusion.imaging.warp import bend
+from kanji_diffusion.imaging.warp import warp_pictures
 from kanji_diffusion.scoring.recogniser import (
     GlyphStore,
     RecogniserLoss,
@@ -68,19 +68,19 @@ def test_it_is_saved_and_loaded_with_its_characters(reader, glyphs, tmp_path):
     assert read(loaded, images).characters == read(reader, images).characters
 
 
-def test_bending_depends_on_the_sample_alone_and_keeps_the_ink(glyphs):
+def test_warping_depends_on_the_sample_alone_and_keeps_the_ink(glyphs):
     pixels = to_model_range(decode_images(glyphs[:24]))
     index = torch.arange(24)
-    bent = bend(pixels, SampleRandom(0, index), SETTINGS)
-    part = bend(pixels[8:12], SampleRandom(0, index[8:12]), SETTINGS)
-    torch.testing.assert_close(bent[8:12], part)
-    assert not torch.equal(bent, pixels)
-    assert (bent.amin(dim=(1, 2, 3)) < 0).all()
-    assert bent.min() >= -1.001
-    assert bent.max() <= 1.001
+    warped = warp_pictures(pixels, SampleRandom(0, index), SETTINGS)
+    part = warp_pictures(pixels[8:12], SampleRandom(0, index[8:12]), SETTINGS)
+    torch.testing.assert_close(warped[8:12], part)
+    assert not torch.equal(warped, pixels)
+    assert (warped.amin(dim=(1, 2, 3)) < 0).all()
+    assert warped.min() >= -1.001
+    assert warped.max() <= 1.001
 
 
-def test_a_temperature_makes_probabilities_honest():
+def test_a_temperature_calibrates_probabilities():
     generator = np.random.default_rng(0)
     logits = torch.as_tensor(generator.normal(size=(4000, 10)), dtype=torch.float32)
     labels = torch.distributions.Categorical(logits=logits).sample().numpy()

@@ -10,7 +10,6 @@ import pandas as pd
 from kanji_diffusion.imaging import degradations
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.scoring.components import calibrates
 
 _FEWEST = 4
 _UNCLEAN = 0.05
@@ -41,13 +40,13 @@ class CleanThreshold:
         self._head, self._scorer = head, scorer
         self.threshold = float("nan")
         self.figures: dict[str, float] = {}
-        setting = calibrates(characters) if len(images) else np.zeros(0, dtype=bool)
+        setting = is_calibration_character(characters) if len(images) else np.zeros(0, dtype=bool)
         if min(setting.sum(), (~setting).sum()) < _FEWEST:
             return
         scores = head.scores(scorer, images)
         self.threshold = float(np.quantile(scores[setting], _UNCLEAN))
         spoilt = [
-            head.scores(scorer, degradations.spoil(images[~setting], kind, _SPOILT, seed))
+            head.scores(scorer, degradations.corrupt(images[~setting], kind, _SPOILT, seed))
             for kind in degradations.HELD_OUT
         ]
         self.figures = {

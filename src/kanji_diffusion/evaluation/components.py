@@ -15,7 +15,9 @@ from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.imaging import degradations, halves
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.scoring.components import ComponentRecogniser, calibrates, components_found, join_groups
+from kanji_diffusion.scoring.component_reading import components_found, is_calibration_character
+from kanji_diffusion.scoring.component_training import join_groups
+from kanji_diffusion.scoring.components import ComponentRecogniser
 
 _BLURRED, _CLOSED = 0.0, 0.9
 _MOST = 0.99
@@ -52,7 +54,7 @@ def component_report(
         (the room between strokes filled), `merged` (strokes that ran, a smudge that the training has not).
     """
     held = (glyphs["split"] == "validation").to_numpy(copy=True)
-    held[held] = ~calibrates(glyphs.loc[held, "character"])
+    held[held] = ~is_calibration_character(glyphs.loc[held, "character"])
     unseen = (glyphs["split"] == "test").to_numpy()
     outside = glyphs["held_out"].to_numpy(dtype=bool)
     report: dict[str, Any] = {
@@ -193,7 +195,7 @@ def _planted(real: _Shown, faces: Sequence[str], seed: int) -> tuple[_Shown, dic
         "other": _Shown(real.images[other], wanted, characters),
         "blurred": _Shown(_smudged(ink, _BLURRED), real.wanted, real.characters),
         "closed": _Shown(_smudged(ink, _CLOSED), real.wanted, real.characters),
-        "merged": _Shown(degradations.spoil(real.images, "merged", 1.0, seed), real.wanted, real.characters),
+        "merged": _Shown(degradations.corrupt(real.images, "merged", 1.0, seed), real.wanted, real.characters),
     }
 
 

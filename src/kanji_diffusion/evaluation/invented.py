@@ -27,7 +27,8 @@ from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.planning.planner import Plan, Planner
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
-from kanji_diffusion.scoring.components import ComponentRecogniser, components_found
+from kanji_diffusion.scoring.component_reading import components_found
+from kanji_diffusion.scoring.components import ComponentRecogniser
 
 CRITERIA = ("new", "clean", "as_planned")
 """What is asked of an invention; `all_three` says whether it is all of it."""

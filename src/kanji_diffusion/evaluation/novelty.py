@@ -25,7 +25,8 @@ from kanji_diffusion.glyphs.dictionary import select_characters
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.imaging.shapes import nearest, shape_vectors
-from kanji_diffusion.scoring.components import ComponentRecogniser, components_found
+from kanji_diffusion.scoring.component_reading import components_found
+from kanji_diffusion.scoring.components import ComponentRecogniser
 from kanji_diffusion.scoring.ocr import has_ocr_engine, read_with_confidence
 
 SHOWN = 3

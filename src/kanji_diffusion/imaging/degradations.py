@@ -1,4 +1,4 @@
-"""What can befall a glyph: ways to spoil a picture, by an amount in [0, 1], the same at every resolution."""
+"""Synthetic degradations of glyph pictures, by an amount in [0, 1], with the same effect at every resolution."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
 from kanji_diffusion.core.randomness import SampleRandom
+from kanji_diffusion.imaging.resize import to_ink
+from kanji_diffusion.imaging.warp import smooth_field, warp_ink
 
 Degradation = Callable[[torch.Tensor, torch.Tensor, SampleRandom], torch.Tensor]
-"""Ink `[B, 1, H, W]` in [0, 1] (1 = ink), amounts `[B, 1, 1, 1]` and random numbers → spoilt ink, not clamped."""
+"""Ink `[B, 1, H, W]` in [0, 1] (1 = ink), amounts `[B, 1, 1, 1]` and random numbers → degraded ink, not clamped."""
 
 _GRAINS = 64
 _SPOTS = 8
@@ -35,8 +37,7 @@ def _grains(grains: torch.Tensor, ink: torch.Tensor) -> torch.Tensor:
 
 def _clouds(random: SampleRandom, ink: torch.Tensor, cells: int) -> torch.Tensor:
     """Smooth noise in [0, 1], `[B, 1, H, W]`."""
-    noise = random.uniform("clouds", 1, cells, cells)
-    return F.interpolate(noise, ink.shape[-2:], mode="bicubic", align_corners=True).clamp(0, 1)
+    return smooth_field(random.uniform("clouds", 1, cells, cells), ink.shape[-2:]).clamp(0, 1)
 
 
 def _places(ink: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,8 +111,7 @@ def smeared(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> to
 
 def wobbly(ink: torch.Tensor, amount: torch.Tensor, random: SampleRandom) -> torch.Tensor:
     """Strokes drawn by a trembling hand."""
-    size = ink.shape[-2:]
-    wave = F.interpolate(random.uniform("wave", 2, 16, 16) - 0.5, size, mode="bicubic", align_corners=True)
+    wave = smooth_field(random.uniform("wave", 2, 16, 16) - 0.5, ink.shape[-2:])
     return _moved(ink, torch.zeros(len(ink), 2), (wave * (0.05 + 0.15 * amount)).permute(0, 2, 3, 1))
 
 
@@ -157,8 +157,7 @@ def _moved(ink: torch.Tensor, shift: torch.Tensor, wave: torch.Tensor | float = 
     """Ink sampled at places moved by `shift` `[B, 2]` (2 is the side) and `wave` `[B, H, W, 2]`."""
     matrix = torch.eye(2, 3).repeat(len(ink), 1, 1)
     matrix[:, :, 2] = shift
-    grid = F.affine_grid(matrix, list(ink.shape), align_corners=False) + wave
-    return F.grid_sample(ink, grid, align_corners=False)
+    return warp_ink(ink, matrix, wave)
 
 
 TRAINING: dict[str, Degradation] = {
@@ -167,16 +166,16 @@ TRAINING: dict[str, Degradation] = {
 """What the aesthetic head is trained on."""
 
 HELD_OUT: dict[str, Degradation] = {each.__name__: each for each in (speckle, ghost, faded, worn, torn)}
-"""What it is only judged on."""
+"""What it is only evaluated on."""
 
 
-def spoil(images: np.ndarray, kind: str, amount: float, seed: int) -> np.ndarray:
+def corrupt(images: np.ndarray, kind: str, amount: float, seed: int) -> np.ndarray:
     """Degrade pictures uint8 `[N, H, W]` by `kind` (of `TRAINING` or `HELD_OUT`) with `amount` in [0, 1]."""
     degrade = (TRAINING | HELD_OUT)[kind]
-    spoilt = np.empty_like(images)
+    degraded = np.empty_like(images)
     for first in range(0, len(images), _BATCH):
-        ink = 1 - torch.as_tensor(images[first : first + _BATCH])[:, None].float() / 255
+        ink = to_ink(images[first : first + _BATCH])
         random = SampleRandom(seed, torch.arange(first, first + len(ink)))
         worse = degrade(ink, torch.full((len(ink), 1, 1, 1), amount), random).clamp(0, 1)
-        spoilt[first : first + _BATCH] = ((1 - worse) * 255).round().byte()[:, 0].numpy()
-    return spoilt
+        degraded[first : first + _BATCH] = ((1 - worse) * 255).round().byte()[:, 0].numpy()
+    return degraded

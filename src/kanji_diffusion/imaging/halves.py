@@ -1,4 +1,4 @@
-"""Pictures cut in two and joined anew, and smudged: what the component recogniser learns and is checked on.
+"""Halves of pictures joined to new pictures, and smudges: what the component recogniser learns and is checked on.
 
 A character of two parts side by side, or one above the other, is cut where the least ink is. The first half of one and
 the second half of another make a character that no font has, whose parts are nevertheless known.
@@ -71,7 +71,8 @@ def join_halves(
 
 
 def _resampled(ink: torch.Tensor, along: torch.Tensor, upright: torch.Tensor) -> torch.Tensor:
-    """Ink read at the places `along` `[B, S]` (shares of the side) in the one direction, and as it is in the other."""
+    """Ink sampled at the places `along` `[B, S]` (shares of the side) in one direction, unchanged in the other."""
+    # Not `warp_ink`: an affine map gives other roundings, on which the weights of trained recognisers depend.
     side = ink.shape[-1]
     plain = ((torch.arange(side) + 0.5) / side).expand(len(ink), side)
     x = torch.where(upright[:, None], along, plain)[:, None, :].expand(-1, side, -1)

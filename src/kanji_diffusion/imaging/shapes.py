@@ -8,6 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
+from kanji_diffusion.imaging.resize import interpolate, to_ink
+from kanji_diffusion.imaging.warp import warp_ink
+
 _WORKING_SIDE = 32  # the shape of a glyph is still whole at this size, and comparing thousands is cheap
 _REACH = 2.1  # of the ink's root mean square distance from its centre: holds nearly all ink of a glyph
 _QUERIES_AT_ONCE = 256
@@ -29,9 +32,7 @@ def shape_vectors(images: np.ndarray, side: int = 24) -> np.ndarray:
 
 
 def _aligned(images: np.ndarray, side: int) -> np.ndarray:
-    ink = 1 - torch.as_tensor(np.ascontiguousarray(images))[:, None].float() / 255
-    if ink.shape[-1] != _WORKING_SIDE:
-        ink = F.interpolate(ink, (_WORKING_SIDE, _WORKING_SIDE), mode="bilinear", antialias=True)
+    ink = interpolate(to_ink(np.ascontiguousarray(images)), _WORKING_SIDE)
     place = torch.linspace(-1, 1, 2 * _WORKING_SIDE + 1)[1::2]
     mass = ink.sum(dim=(1, 2, 3)).clamp(min=1e-6)
     across, down = ink.sum(dim=(1, 2)), ink.sum(dim=(1, 3))
@@ -40,9 +41,8 @@ def _aligned(images: np.ndarray, side: int) -> np.ndarray:
     reach = _REACH * spread.clamp(min=1e-4).sqrt()
     zero = torch.zeros_like(x)
     matrix = torch.stack([torch.stack([reach, zero, x], dim=1), torch.stack([zero, reach, y], dim=1)], dim=1)
-    grid = F.affine_grid(matrix, [len(ink), 1, side, side], align_corners=False)
     soft = F.avg_pool2d(ink, 3, stride=1, padding=1)
-    vectors = F.grid_sample(soft, grid, align_corners=False).flatten(1)
+    vectors = warp_ink(soft, matrix, size=(side, side)).flatten(1)
     vectors = vectors - vectors.mean(dim=1, keepdim=True)
     return F.normalize(vectors, dim=1, eps=1e-6).numpy()
 

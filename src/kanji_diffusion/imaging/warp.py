@@ -1,4 +1,4 @@
-"""Random changes of training pictures that keep the character: warps, stroke weight, blur."""
+"""Geometric warps of pictures, and the random augmentation of training pictures that is made of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.core.settings import Settings
 
 
-class BendSettings(Settings):
-    """How hard the pictures are bent that a reader is trained on."""
+class WarpSettings(Settings):
+    """How strongly training pictures of a recogniser are augmented."""
 
     rotation: float = Field(8.0, ge=0, description="Degrees, each way.")
     shear: float = Field(0.15, ge=0, description="Tangent of the slant, each way.")
@@ -22,25 +22,14 @@ class BendSettings(Settings):
     blur: float = Field(0.3, ge=0, le=1, description="Share of pictures blurred to half their resolution.")
 
 
-def bend(pixels: torch.Tensor, random: SampleRandom, settings: BendSettings) -> torch.Tensor:
-    """Random affine and smooth warps, stroke weight and blur of pictures `[B, 1, H, W]` in [-1, 1]."""
-    count, _, height, width = pixels.shape
-    draw = random.uniform("affine", 6) * 2 - 1
-    angle = draw[:, 0] * (settings.rotation * torch.pi / 180)
-    low, high = settings.scale
-    zoom = 1 / (low + (high - low) * (draw[:, 1:3] + 1) / 2)
-    shear = draw[:, 3] * settings.shear
-    matrix = torch.stack(
-        [
-            torch.stack([zoom[:, 0] * angle.cos(), shear - angle.sin(), draw[:, 4] * 2 * settings.shift], dim=1),
-            torch.stack([angle.sin(), zoom[:, 1] * angle.cos(), draw[:, 5] * 2 * settings.shift], dim=1),
-        ],
-        dim=1,
-    )
-    grid = F.affine_grid(matrix, [count, 1, height, width], align_corners=False)
-    warp = (random.uniform("bend", 2, 4, 4) * 2 - 1) * 2 * settings.bend
-    grid = grid + F.interpolate(warp, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-    ink = F.grid_sample(1 - pixels, grid, align_corners=False)
+def warp_pictures(pixels: torch.Tensor, random: SampleRandom, settings: WarpSettings) -> torch.Tensor:
+    """Random affine and smooth warps, stroke weight and blur of pictures `[B, 1, H, W]` in [-1, 1].
+
+    The character stays the same.
+    """
+    height, width = pixels.shape[-2:]
+    displacement = smooth_field((random.uniform("bend", 2, 4, 4) * 2 - 1) * 2 * settings.bend, (height, width))
+    ink = warp_ink(1 - pixels, _affine(random, settings), displacement.permute(0, 2, 3, 1))
     kind, thicker = random.uniform("weight"), random.uniform("thicker") < 0.5
     grown = F.max_pool2d(ink, 3, stride=1, padding=1)
     thinned = 2 - F.max_pool2d(2 - ink, 3, stride=1, padding=1)
@@ -49,3 +38,42 @@ def bend(pixels: torch.Tensor, random: SampleRandom, settings: BendSettings) -> 
     blurred = F.interpolate(F.avg_pool2d(ink, 2), (height, width), mode="bilinear")
     ink = torch.where((random.uniform("blur") < settings.blur)[:, None, None, None], blurred, ink)
     return 1 - ink
+
+
+def _affine(random: SampleRandom, settings: WarpSettings) -> torch.Tensor:
+    """Random affine maps `[B, 2, 3]`."""
+    draw = random.uniform("affine", 6) * 2 - 1
+    angle = draw[:, 0] * (settings.rotation * torch.pi / 180)
+    low, high = settings.scale
+    zoom = 1 / (low + (high - low) * (draw[:, 1:3] + 1) / 2)
+    shear = draw[:, 3] * settings.shear
+    return torch.stack(
+        [
+            torch.stack([zoom[:, 0] * angle.cos(), shear - angle.sin(), draw[:, 4] * 2 * settings.shift], dim=1),
+            torch.stack([angle.sin(), zoom[:, 1] * angle.cos(), draw[:, 5] * 2 * settings.shift], dim=1),
+        ],
+        dim=1,
+    )
+
+
+def warp_ink(
+    ink: torch.Tensor,
+    matrix: torch.Tensor,
+    displacement: torch.Tensor | float = 0.0,
+    size: tuple[int, int] | None = None,
+) -> torch.Tensor:
+    """Ink sampled bilinearly at warped places; there is no ink outside of a picture.
+
+    Args:
+        ink: `[B, 1, H, W]`, 0 for paper.
+        matrix: Affine map from each place of the result to its place in `ink`, `[B, 2, 3]`; both in [-1, 1].
+        displacement: What is added to the places in `ink`, `[B, *size, 2]`.
+        size: Height and width of the result; None for those of `ink`.
+    """
+    grid = F.affine_grid(matrix, [len(ink), 1, *(size or ink.shape[-2:])], align_corners=False)
+    return F.grid_sample(ink, grid + displacement, align_corners=False)
+
+
+def smooth_field(knots: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """Values `[B, C, K, K]` on a coarse grid, interpolated bicubically to `[B, C, *size]`."""
+    return F.interpolate(knots, size, mode="bicubic", align_corners=True)

@@ -1,1 +1,1 @@
-"""From a meaning to the composition of a kanji for it: words, components, and plans made of them."""
+"""From a meaning to the composition of a kanji for it: words, components and plans."""

@@ -1,4 +1,4 @@
-"""Which component tells what a kanji is about: water in kanji of rivers, illness in those of pains."""
+"""Which component marks the meaning of a kanji: water in kanji of rivers, illness in kanji of pains."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.planning.meanings import Meanings
 
 MEANINGS = 2
-"""How many meanings of a character or a component are looked at, the first ones."""
+"""How many meanings of a character or a component are used, the first ones."""
+FEWEST_CHARACTERS = 3
+"""In how many characters a component must stand to be a common one."""
 
-_FEWEST_CHARACTERS = 3
 # How much less a neighbour counts for each bit of similarity that it lacks.
 _TEMPERATURE = 0.05
 # Share of the component's frequency that is taken out of its votes again.
@@ -27,9 +28,9 @@ _HIDDEN = -9.0
 class SemanticComponents:
     """Ranks the components that mark the meaning in real characters (KanjiVG's radicals), for any meaning.
 
-    Three things are added up: votes of the characters, more of those with similar meanings; similarity to the meanings
-    of the component itself; and a ridge regression from meanings to components. All can leave characters out, so that
-    what is known of a character is not used to plan it.
+    The score is a sum of three terms: votes of the characters, weighted by the similarity of their meanings; similarity
+    to the meanings of the component itself; and a ridge regression from meanings to components. All of them can leave
+    characters out, so that a character can be predicted without its own entry.
 
     Args:
         compositions: Of all characters.
@@ -41,7 +42,7 @@ class SemanticComponents:
     def __init__(
         self, compositions: Compositions, table: pd.DataFrame, dictionary: pd.DataFrame, meanings: Meanings
     ) -> None:
-        told = {
+        known = {
             character: list(listed)
             for character, listed in zip(dictionary["character"], dictionary["meanings"], strict=True)
             if len(listed)
@@ -49,13 +50,13 @@ class SemanticComponents:
         marked = {
             character: radical
             for character, radical in zip(table["character"], table["radical"], strict=True)
-            if isinstance(radical, str) and character in told
+            if isinstance(radical, str) and character in known
         }
         often = Counter(marked.values())
-        self.components = [each for each, times in often.most_common() if times >= _FEWEST_CHARACTERS]
+        self.components = [each for each, times in often.most_common() if times >= FEWEST_CHARACTERS]
         rows = {component: row for row, component in enumerate(self.components)}
         marked = {character: radical for character, radical in marked.items() if radical in rows}
-        texts = [told[character][:MEANINGS] for character in marked]
+        texts = [known[character][:MEANINGS] for character in marked]
         self._characters = {character: number for number, character in enumerate(marked)}
         self._variants = _variants(dict(zip(dictionary["character"], dictionary["variants"], strict=True)))
         self._owner = np.repeat(np.arange(len(texts)), [len(each) for each in texts])
@@ -139,10 +140,15 @@ class ComponentMeanings:
         return self._grouped.similarity(vector)
 
 
+def common_components(compositions: Compositions) -> list[str]:
+    """The components that stand in at least `FEWEST_CHARACTERS` characters."""
+    return [component for component, uses in compositions.uses.items() if uses >= FEWEST_CHARACTERS]
+
+
 def component_meanings(compositions: Compositions, component: str) -> list[str]:
     """Name and first meanings of a component, no two alike."""
-    told = [compositions.names.get(component, component), *compositions.meanings_of(component)[:MEANINGS]]
-    return list(dict.fromkeys(text.lower() for text in told))
+    texts = [compositions.names.get(component, component), *compositions.meanings_of(component)[:MEANINGS]]
+    return list(dict.fromkeys(text.lower() for text in texts))
 
 
 def _variants(listed: Mapping[str, Collection[str]]) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""How parts are put together: the layouts and slots that components have in real characters."""
+"""The layouts and slots that components have in real characters, and which of them suit new compositions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PRIOR = 2.0
 
 
 class SeenLayouts:
-    """In which slots of which layouts components stand in real characters.
+    """Counts in which slots of which layouts components stand in real characters.
 
     Args:
         compositions: Of all characters.

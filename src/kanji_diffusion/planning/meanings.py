@@ -1,4 +1,4 @@
-"""Meanings as points, such that those that mean much the same lie close together."""
+"""Vectors of meanings: similar meanings have a high dot product."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE = "meanings.safetensors"
 
 
 class Meanings:
-    """Vectors of meanings by the bundled sentence encoder, kept for those that are asked for again and again.
+    """Vectors of meanings by the bundled sentence encoder; every vector is computed once and kept.
 
     Args:
         texts: Meanings in lower case, no two alike.
@@ -35,7 +35,7 @@ class Meanings:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Meanings:
-        """The vectors of `texts`, projected on their first principal axes, which keep what tells them apart."""
+        """The vectors of `texts`, projected on their first principal axes, which keep most of their differences."""
         known = sorted({text.lower() for text in texts})
         whole = embed(known)
         axes = np.linalg.eigh(whole.T @ whole)[1][:, ::-1][:, :_DIMENSIONS].astype(np.float16)
@@ -51,16 +51,16 @@ class Meanings:
         return self._vectors[[self._rows[text] for text in lower]].astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write the vectors of the texts that this was made with; who loads it must know the texts."""
+        """Write the vectors of the texts that this was made with, but not the texts, which `load` needs."""
         kept = {"vectors": self._vectors[: len(self.texts)], "projection": self._projection}
         save_file({name: np.ascontiguousarray(array) for name, array in kept.items()}, folder / _FILE)
 
     @classmethod
     def load(cls, folder: Path, texts: Iterable[str]) -> Meanings:
-        """What `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
-            OSError: If it is not there.
+            OSError: If the file is missing.
             ValueError: If it belongs to other texts, or is damaged.
         """
         known = sorted({text.lower() for text in texts})

@@ -75,7 +75,7 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _word_row(line: str) -> dict[str, Any] | None:
-    # Most lines are told apart by their first word, long before the rest is taken apart.
+    # The first word excludes most lines before the whole line is parsed.
     entry = _ENTRY.match(line) if _KANJI_WORD.fullmatch(line.partition(" ")[0]) else None
     if not entry:
         return None

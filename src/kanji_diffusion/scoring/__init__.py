@@ -1,1 +1,1 @@
-"""Judges of a glyph: does a reader recognise it, does it match its caption, is it clean."""
+"""Scores of a glyph: is it recognised, does it match its caption, is it clean."""

@@ -1,4 +1,4 @@
-"""The aesthetic score: a head on CLIP features, trained here to rank clean glyphs above spoilt ones, or LAION's.
+"""The aesthetic score: a head on CLIP features, trained here to rank clean glyphs above degraded ones, or LAION's.
 
 Predictors made for photographs say nothing about ink. The one trained here learns to rank in pairs (RankNet, Burges
 et al., 2005) glyphs and their synthetic degradations, and is validated on faces and kinds of degradation held out.
@@ -23,12 +23,16 @@ from torch import nn
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.imaging import degradations
 from kanji_diffusion.imaging.ink import ink_measures
+from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring.clip import ClipScorer
 
 TRAINED = "trained"
 _LITTLE, _HALF, _MUCH = 0.2, 0.5, 0.9
+# Glyphs that a head is evaluated on, at most: each is degraded in every kind.
+_RANKED = 1000
 
 
 class AestheticSettings(Settings):
@@ -43,7 +47,7 @@ class AestheticSettings(Settings):
 
 
 class Ranker(nn.Module):
-    """A linear score of standardised features and their absolute values: what is unusual either way counts.
+    """A linear score of standardised features and their absolute values, so that deviations both ways count.
 
     Args:
         features: Number of features F.
@@ -154,9 +158,9 @@ _MODULES: dict[str, Callable[[int], nn.Module]] = {"ranker": Ranker, "linear": l
 
 
 def glyph_features(scorer: ClipScorer, images: np.ndarray) -> np.ndarray:
-    """What a head trained here looks at, float32 `[N, F]`: CLIP features of every depth, and ink measures.
+    """Features of a head trained here, float32 `[N, F]`: CLIP features of every depth, and ink measures.
 
-    Of a vision tower without stages it is the embedding alone beside the ink measures.
+    A vision tower without stages gives its embedding alone.
     """
     seen = scorer.stage_statistics(images) if scorer.has_stages else scorer.image_features(images)
     measures = ink_measures(images)
@@ -219,8 +223,31 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def make_aesthetic_head(
+    scorer: ClipScorer, glyphs: pd.DataFrame, settings: AestheticSettings
+) -> tuple[AestheticHead, dict[str, Any]]:
+    """The aesthetic head that the settings name, and its ranking of glyphs of faces held out.
+
+    Args:
+        scorer: Gives the features.
+        glyphs: Rows with `split`, `held_out`, `view`, `style` and `image`. Without faces held out, first views are
+            ranked.
+        settings: Which head.
+
+    Returns:
+        The head, and what `ranking_report` returned.
+    """
+    if settings.head == TRAINED:
+        head = train_aesthetic_head(scorer, decode_images(glyphs[glyphs["split"] == "train"]), settings)
+    else:
+        head = load_laion_head(Path(settings.head), scorer)
+    held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
+    held = held.iloc[evenly(len(held), _RANKED)]
+    return head, ranking_report(scorer, head, decode_images(held), held["style"].tolist(), settings.seed + 1)
+
+
 def train_aesthetic_head(scorer: ClipScorer, images: np.ndarray, settings: AestheticSettings) -> AestheticHead:
-    """Learn to rank each picture above a spoilt one, and that above a more spoilt one.
+    """Learn to rank each picture above a weakly degraded one, and that above a strongly degraded one.
 
     Args:
         scorer: Gives the features.
@@ -233,8 +260,8 @@ def train_aesthetic_head(scorer: ClipScorer, images: np.ndarray, settings: Aesth
     little, much = np.empty_like(clean), np.empty_like(clean)
     for number, kind in enumerate(degradations.TRAINING):
         rows = kinds == number
-        little[rows] = degradations.spoil(clean[rows], kind, _LITTLE, settings.seed)
-        much[rows] = degradations.spoil(clean[rows], kind, _MUCH, settings.seed)
+        little[rows] = degradations.corrupt(clean[rows], kind, _LITTLE, settings.seed)
+        much[rows] = degradations.corrupt(clean[rows], kind, _MUCH, settings.seed)
     features = [torch.as_tensor(glyph_features(scorer, part)) for part in (clean, little, much)]
     ranker = Ranker(features[0].shape[1])
     ranker.centre, ranker.spread = features[0].mean(dim=0), features[0].std(dim=0).clamp(min=1e-4)
@@ -263,7 +290,7 @@ def _rank(better: torch.Tensor, penalty: float) -> torch.Tensor:
 def ranking_report(
     scorer: ClipScorer, head: AestheticHead, images: np.ndarray, styles: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """How often pictures score above their spoilt selves.
+    """How often pictures score above their degraded versions.
 
     Args:
         scorer: Gives the features.
@@ -273,13 +300,13 @@ def ranking_report(
         seed: Of the degradations.
 
     Returns:
-        Shares of pairs that are ranked right: `trained_kinds` and `held_out_kinds` (means over kinds), `kind` and, for
+        Shares of pairs in the correct order: `trained_kinds` and `held_out_kinds` (means over kinds), `kind` and, for
         the kinds held out, `style`; and the number of `glyphs`.
     """
     clean = head.scores(scorer, images)
     right = pd.DataFrame(
         {
-            kind: clean > head.scores(scorer, degradations.spoil(images, kind, _HALF, seed))
+            kind: clean > head.scores(scorer, degradations.corrupt(images, kind, _HALF, seed))
             for kind in degradations.TRAINING | degradations.HELD_OUT
         }
     )

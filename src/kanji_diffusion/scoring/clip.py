@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from collections.abc import Sequence
@@ -24,13 +23,8 @@ from torch import nn
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.files import file_sha256
 from kanji_diffusion.core.hardware import choose_device
-from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoderSettings, text_encoder_folder
-from kanji_diffusion.imaging.resize import to_model_range
-from kanji_diffusion.imaging.warp import bend
-from kanji_diffusion.scoring.recogniser import RecogniserSettings
-from kanji_diffusion.training.protocols import Batch, LossOutput
 
 TRAINED = "trained"
 
@@ -245,90 +239,3 @@ class Towers(nn.Module):
 def towers(model: Any) -> Towers:
     """The trained parts of `model`, sharing its weights."""
     return Towers(model.visual, model.text.proj, model.logit_scale)
-
-
-@torch.no_grad()
-def pooled_texts(scorer: ClipScorer, texts: Sequence[str], batch_size: int = 256) -> torch.Tensor:
-    """What the frozen text tower gives for `texts` before its projection, float32 `[N, D]`."""
-    tower, parts = scorer.model.text, []
-    for first in range(0, len(texts), batch_size):
-        tokens = scorer.tokenizer(list(texts[first : first + batch_size])).to(scorer.device)
-        mask = (tokens != tower.config.pad_token_id).long()
-        parts.append(tower.pooler(tower.transformer(input_ids=tokens, attention_mask=mask), mask).cpu())
-    return torch.cat(parts)
-
-
-class PairStore:
-    """Glyph pictures, bent anew at every read, with one of their captions.
-
-    Args:
-        images: uint8 `[N, H, W]`.
-        captions: int64 `[N, K]`, rows of `pooled`, padded by -1.
-        texts: The M captions themselves; two characters may share one (一 and 壱 are both "one").
-        pooled: Frozen text features `[M, D]`.
-        settings: How hard to bend the pictures.
-    """
-
-    def __init__(
-        self,
-        images: np.ndarray,
-        captions: np.ndarray,
-        texts: Sequence[str],
-        pooled: torch.Tensor,
-        settings: RecogniserSettings,
-    ) -> None:
-        self.images, self.captions = torch.as_tensor(images), torch.as_tensor(captions)
-        self.pooled, self.settings = pooled, settings
-        self.choices = (self.captions >= 0).sum(dim=1)
-        number: dict[str, int] = {}
-        codes = torch.tensor([number.setdefault(text, len(number)) for text in texts])
-        self.codes = torch.where(self.captions >= 0, codes[self.captions], -1)
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.images)
-
-    def fingerprint(self) -> str:
-        """Changes whenever pictures, captions or settings change."""
-        digest = hashlib.sha256(self.settings.model_dump_json().encode())
-        for tensor in (self.images, self.captions, self.codes, self.pooled):
-            digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()[:16]
-
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
-        """`pixels` `[B, 3, H, W]`, `text` `[B, D]`, its number `drawn` `[B]` and all that the picture has `[B, K]`."""
-        choice = random.integers("caption", self.choices[index])
-        pixels = bend(to_model_range(self.images[index]), random, self.settings)
-        return {
-            "pixels": pixels.expand(-1, 3, -1, -1),
-            "text": self.pooled[self.captions[index, choice]],
-            "drawn": self.codes[index, choice],
-            "captions": self.codes[index],
-        }
-
-
-class ClipLoss:
-    """Contrastive loss with every caption of a picture as its positive, whoever in the batch drew it.
-
-    With one positive each (Radford et al., 2021), a character that is twice in a batch would be pushed away from
-    its own caption.
-    """
-
-    whole_batch = True
-
-    def fingerprint(self) -> str:
-        """The loss has no settings."""
-        return "multi-positive"
-
-    def __call__(self, module: Towers, batch: Batch, random: SampleRandom) -> LossOutput:
-        """Loss of one batch of `PairStore`."""
-        images = F.normalize(module.visual(batch["pixels"]), dim=1)
-        texts = F.normalize(module.projection(batch["text"]), dim=1)
-        logits = module.logit_scale.clamp(max=4.6).exp() * images @ texts.T
-        same = (batch["captions"][:, :, None] == batch["drawn"]).any(dim=1).float()
-        loss = 0.5 * (
-            F.cross_entropy(logits, same / same.sum(dim=1, keepdim=True))
-            + F.cross_entropy(logits.T, same.T / same.sum(dim=0)[:, None])
-        )
-        found = same.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0]
-        return LossOutput(loss, {"retrieved": found})

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from pydantic import Field
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.imaging.grid import labelled_sheet
+from kanji_diffusion.imaging.pictures import decode_images
+
+_SHOWN = 20
 
 
 class Limit(Settings):
@@ -41,7 +46,7 @@ class Limit(Settings):
 
 
 class StyleFilter(Settings):
-    """Limits of the scores; a score without one is not looked at."""
+    """Limits of the scores; a score without a limit removes nothing."""
 
     coverage: Limit = Field(Limit(min=0.01, max=0.6), description="Ink as a share of the square.")
     contrast: Limit = Field(Limit(min=0.5), description="Darkest against lightest pixel, 0 to 1.")
@@ -59,7 +64,7 @@ class StyleFilter(Settings):
 
 
 class FilterSettings(StyleFilter):
-    """Limits for all styles, and what is different in some: a brush face is not punished for being a brush."""
+    """Limits for all styles, and exceptions for some: a brush face is not punished for being a brush."""
 
     styles: dict[str, StyleFilter] = Field(default_factory=dict, description="Style -> the limits that differ there.")
 
@@ -86,12 +91,12 @@ REASONS = {
 }
 
 
-def judge_glyphs(scores: pd.DataFrame, settings: FilterSettings) -> pd.Series:
-    """Why each glyph is removed, or an empty string for those that are kept.
+def removal_reasons(scores: pd.DataFrame, settings: FilterSettings) -> pd.Series:
+    """The reason for which each glyph is removed, or an empty string for those that are kept.
 
     Args:
-        scores: One row for each glyph with `style` and a column for each score of `StyleFilter`. A score that is not
-            a number removes nothing.
+        scores: One row for each glyph with `style` and a column for each score of `StyleFilter`. A score that is
+            NaN removes nothing.
         settings: Limits.
 
     Raises:
@@ -137,3 +142,28 @@ def filter_report(scores: pd.DataFrame) -> pd.DataFrame:
 def _reasons(removed: pd.Series) -> str:
     counts = removed[removed != ""].value_counts()
     return ", ".join(f"{reason}: {count}" for reason, count in counts.items())
+
+
+def extremes_sheet(scores: pd.DataFrame, pictures: pd.Series) -> Image.Image:
+    """For each style removed glyphs, and the worst, the median and the best by aesthetic and by CLIP score.
+
+    Args:
+        scores: One row for each glyph with `glyph_id`, `style`, `aesthetic_score`, `clip_score` and `removed` (the
+            reason or "").
+        pictures: The column `image` of the glyphs, with their `glyph_id` as index.
+    """
+    shown: dict[str, pd.DataFrame] = {}
+    for style, rows in scores.groupby("style"):
+        removed = rows[rows["removed"] != ""]
+        shown[f"{style}: removed ({len(removed)})"] = removed.sample(min(_SHOWN, len(removed)), random_state=0)
+        for score in ("aesthetic_score", "clip_score"):
+            ranked = rows.sort_values(score)
+            name = f"{style}: {score.replace('_', ' ')}"
+            middle = max(0, (len(ranked) - _SHOWN) // 2)
+            shown[f"{name}, worst"] = ranked[:_SHOWN]
+            shown[f"{name}, median"] = ranked[middle : middle + _SHOWN]
+            shown[f"{name}, best"] = ranked[-_SHOWN:]
+    return labelled_sheet(
+        {label: decode_images(pictures[rows["glyph_id"]].to_frame()) for label, rows in shown.items()},
+        {label: (rows["removed"] == "").tolist() for label, rows in shown.items()},
+    )

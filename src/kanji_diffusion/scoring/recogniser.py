@@ -1,4 +1,4 @@
-"""The reader behind the reading score: which character is this picture?"""
+"""The recogniser behind the reading score: which character does a picture show?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from pydantic import Field
@@ -16,23 +19,25 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from kanji_diffusion.core.randomness import SampleRandom
-from kanji_diffusion.imaging.resize import interpolate, to_model_range
-from kanji_diffusion.imaging.warp import BendSettings, bend
-from kanji_diffusion.training.protocols import Batch, LossOutput
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.resize import interpolate, resize_bilinear, to_model_range
+from kanji_diffusion.imaging.warp import WarpSettings, warp_pictures
+from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
+from kanji_diffusion.training.tracker import Tracker
 
 SIDE = 64
 """Of the pictures that the recogniser reads, in pixels."""
 
 
-class RecogniserSettings(BendSettings):
-    """Architecture of the recogniser, and how hard its training pictures are bent."""
+class RecogniserSettings(WarpSettings):
+    """Architecture of the recogniser and augmentation of its training pictures."""
 
     channels: tuple[int, ...] = Field((32, 64, 96, 128), min_length=1, description="Channels of each stage.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all characters.")
 
 
 def recogniser(settings: RecogniserSettings, characters: Sequence[str]) -> ResNetForImageClassification:
-    """A residual network with random weights that tells `characters` apart in 64 x 64 pictures."""
+    """A residual network with random weights that classifies 64 x 64 pictures into `characters`."""
     labels = dict(enumerate(characters))
     return ResNetForImageClassification(
         ResNetConfig(
@@ -48,12 +53,12 @@ def recogniser(settings: RecogniserSettings, characters: Sequence[str]) -> ResNe
 
 
 class GlyphStore:
-    """Glyph pictures with their labels, bent anew at every read.
+    """Glyph pictures with their labels, randomly warped at every read.
 
     Args:
         images: uint8 `[N, H, W]`.
         labels: int64 `[N]`.
-        settings: How hard to bend.
+        settings: How strongly to warp.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, settings: RecogniserSettings) -> None:
@@ -73,7 +78,7 @@ class GlyphStore:
     def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """`pixels` `[B, 1, H, W]` in [-1, 1] and `labels` `[B]`."""
         return {
-            "pixels": bend(to_model_range(self.images[index]), random, self.settings),
+            "pixels": warp_pictures(to_model_range(self.images[index]), random, self.settings),
             "labels": self.labels[index],
         }
 
@@ -94,6 +99,62 @@ class RecogniserLoss:
         labels = batch["labels"]
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.smoothing)
         return LossOutput(loss, {"top1": (logits.argmax(dim=1) == labels).float()})
+
+
+def train_recogniser(
+    glyphs: pd.DataFrame,
+    settings: RecogniserSettings,
+    training: TrainingSettings,
+    tracker: Tracker | None = None,
+    checkpoints: Path | None = None,
+) -> ResNetForImageClassification:
+    """A recogniser trained on the faces that are not held out, with a temperature fitted on those that are.
+
+    Args:
+        glyphs: Rows with `character`, `held_out` and `image`.
+        settings: Architecture and augmentation.
+        training: Steps, batch size and optimizer.
+        tracker: Receives the metrics.
+        checkpoints: Folder for checkpoints; None keeps none.
+    """
+    seen, held = glyphs[~glyphs["held_out"]], glyphs[glyphs["held_out"]]
+    torch.manual_seed(training.seed)
+    model = recogniser(settings, sorted(glyphs["character"].unique()))
+    store = GlyphStore(resize_bilinear(decode_images(seen), SIDE), _labels(model, seen), settings)
+    loss = RecogniserLoss(settings)
+    train(model, loss, store, training, name="recogniser", checkpoints=checkpoints, tracker=tracker)
+    if len(held):
+        likelihood = log_probabilities(model, decode_images(held))
+        model.config.reading_temperature = calibrate(likelihood, _labels(model, held))
+    return model
+
+
+def _labels(model: ResNetForImageClassification, glyphs: pd.DataFrame) -> np.ndarray:
+    return glyphs["character"].map(model.config.label2id).to_numpy(copy=True)
+
+
+def recogniser_report(model: ResNetForImageClassification, glyphs: pd.DataFrame) -> dict[str, Any]:
+    """Accuracy and calibration of a recogniser on faces held out.
+
+    Args:
+        model: The recogniser.
+        glyphs: Rows with `character`, `held_out`, `style`, `face_id`, `stroke_count` and `image`.
+
+    Returns:
+        The number of held-out `glyphs`, and unless it is 0: `top1`, what `calibration` returned, and by `style`,
+        `face_id` and `stroke_count` the numbers of glyphs and `top1`.
+    """
+    held = glyphs[glyphs["held_out"]].reset_index(drop=True)
+    if held.empty:
+        return {"glyphs": 0}
+    likelihood, labels = log_probabilities(model, decode_images(held)), _labels(model, held)
+    held = held.assign(top1=likelihood.argmax(dim=1).numpy() == labels)
+    report: dict[str, Any] = {"glyphs": len(held), "top1": held["top1"].mean()}
+    report |= calibration(likelihood * getattr(model.config, "reading_temperature", 1.0), labels)
+    for by in ("style", "face_id", "stroke_count"):
+        groups = held.groupby(by)["top1"]
+        report[by] = pd.DataFrame({"glyphs": groups.size(), "top1": groups.mean()}).to_dict(orient="index")
+    return report
 
 
 @dataclass(frozen=True)
@@ -142,20 +203,18 @@ def log_probabilities(model: ResNetForImageClassification, images: np.ndarray, b
     """Calibrated log-probabilities of every character, float32 `[N, C]`, of pictures uint8 `[N, H, W]`."""
     parts = [torch.empty(0, len(model.config.id2label))]
     for first in range(0, len(images), batch_size):
-        pixels = to_model_range(images[first : first + batch_size]).to(model.device)
-        if pixels.shape[-1] != SIDE:
-            pixels = interpolate(pixels, SIDE)
+        pixels = interpolate(to_model_range(images[first : first + batch_size]).to(model.device), SIDE)
         logits = model(pixels).logits.float() / getattr(model.config, "reading_temperature", 1.0)
         parts.append(logits.log_softmax(dim=1).cpu())
     return torch.cat(parts)
 
 
 def calibrate(likelihood: torch.Tensor, labels: np.ndarray) -> float:
-    """The temperature that makes probabilities honest on pictures never trained on (Guo et al., 2017).
+    """The temperature that calibrates the probabilities on pictures never trained on (Guo et al., 2017).
 
     Args:
         likelihood: Log-probabilities `[N, C]`.
-        labels: The right characters' numbers, int64 `[N]`.
+        labels: Indices of the correct characters, int64 `[N]`.
     """
     wanted = torch.as_tensor(labels)
 
@@ -167,11 +226,11 @@ def calibrate(likelihood: torch.Tensor, labels: np.ndarray) -> float:
 
 
 def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: how far the share of right readings lies from the probability they claim.
+    """Expected calibration error: distance between the probability of the readings and the share of correct ones.
 
     Args:
         probability: Of the best character, `[N]`.
-        right: Whether it is the right one, bool `[N]`.
+        right: Whether it is the correct one, bool `[N]`.
         bins: Bins of equally many pictures.
     """
     order = np.argsort(probability, kind="stable")
@@ -180,13 +239,13 @@ def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10
 
 
 def calibration(likelihood: torch.Tensor, labels: np.ndarray) -> dict[str, float]:
-    """How honest the probabilities are without and with a temperature.
+    """Calibration of the probabilities without and with a temperature.
 
-    The temperature that is judged on one half of the characters is fitted on the other half.
+    The temperature that is evaluated on one half of the characters is fitted on the other half.
 
     Args:
         likelihood: Uncalibrated log-probabilities `[N, C]`.
-        labels: The right characters' numbers, int64 `[N]`.
+        labels: Indices of the correct characters, int64 `[N]`.
 
     Returns:
         `temperature` of all, `calibration_error_before` and `calibration_error`.

@@ -1,4 +1,4 @@
-"""Judges of a glyph, and the glyphs that they keep."""
+"""Scores of a glyph, and the glyphs that are kept by them."""
 
 from kanji_diffusion.pipelines.filter_glyphs.pipeline import create_pipeline
 

@@ -11,7 +11,7 @@ def create_pipeline(*, composed: bool = True) -> Pipeline:
     """Glyphs → recogniser, component recogniser, CLIP model, aesthetic head, scores, selected glyphs, filter report.
 
     Args:
-        composed: Whether captions tell how characters are built, which the component recogniser judges.
+        composed: Whether captions tell how characters are built, which the component recogniser reads.
     """
     return Pipeline(
         [
@@ -30,7 +30,7 @@ def create_pipeline(*, composed: bool = True) -> Pipeline:
                     "captions": "captions",
                     "settings": "params:clip.model",
                     "text_encoder": "params:text_encoder",
-                    "bending": "params:recogniser.model",
+                    "warp": "params:recogniser.model",
                     "training": "params:clip.training",
                     "tracker": "tracker",
                     "checkpoints": "checkpoints",

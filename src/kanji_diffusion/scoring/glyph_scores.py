@@ -1,0 +1,73 @@
+"""All scores of a glyph: CLIP score, aesthetic score, reading margin, ink measures, likeness to other faces."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from transformers import ResNetForImageClassification
+
+from kanji_diffusion.core.cluster import ClusterSettings, mapper
+from kanji_diffusion.glyphs.likeness import picture_unlikeness
+from kanji_diffusion.imaging.ink import ink_measures
+from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.scoring.aesthetics import AestheticHead
+from kanji_diffusion.scoring.clip import ClipScorer
+from kanji_diffusion.scoring.recogniser import reading_margins
+
+_BLOCK = 1024
+
+
+def score_glyphs(
+    glyphs: pd.DataFrame,
+    captions: pd.DataFrame,
+    scorer: ClipScorer,
+    head: AestheticHead,
+    reader: ResNetForImageClassification,
+    cluster: ClusterSettings,
+) -> pd.DataFrame:
+    """Scores and ink measures of every glyph, `consensus` for the training glyphs only.
+
+    Args:
+        glyphs: Rows with `character`, `style`, `face_id`, `view`, `split` and `image`.
+        captions: What `write_captions` returned; the long ones are compared with the pictures.
+        scorer: The CLIP model.
+        head: The aesthetic head.
+        reader: The recogniser.
+        cluster: The workers that share the work.
+
+    Returns:
+        `glyphs` without `image`, with `caption`, `clip_score`, `aesthetic_score`, `reading_margin`, what `ink_measures`
+        returned, and for training glyphs `consensus` (likeness to other faces) and `looks_like`.
+    """
+    long = captions.loc[captions["form"] == "long", ["character", "style", "text"]]
+    scored = glyphs.drop(columns="image").merge(long, on=["character", "style"], how="left")
+    images = decode_images(glyphs)
+    # A style with held-out faces alone has no captions.
+    scored = scored.rename(columns={"text": "caption"}).fillna({"caption": ""})
+    distinct, numbers = np.unique(scored["caption"].tolist(), return_inverse=True)
+    texts = scorer.text_features(distinct.tolist())[numbers]
+    columns = (images, texts, scored["character"].tolist())
+    blocks = [tuple(each[i : i + _BLOCK] for each in columns) for i in range(0, len(images), _BLOCK)]
+    measured = mapper(cluster, on_devices=False)(partial(_score_block, scorer, head, reader), blocks)
+    offered = scored[scored["split"] == "train"]
+    pictured = (offered[column].to_numpy() for column in ("character", "face_id", "view"))
+    excess, looks_like = picture_unlikeness(images[offered.index], *pictured)
+    agreed = pd.DataFrame({"consensus": -excess, "looks_like": looks_like}, index=offered.index)
+    return pd.concat([scored, pd.concat(measured, ignore_index=True), agreed], axis=1)
+
+
+def _score_block(
+    scorer: ClipScorer,
+    head: AestheticHead,
+    reader: ResNetForImageClassification,
+    block: tuple[np.ndarray, np.ndarray, list[str]],
+) -> pd.DataFrame:
+    images, texts, characters = block
+    scores = {
+        "clip_score": (scorer.image_features(images) * texts).sum(axis=1),
+        "aesthetic_score": head.scores(scorer, images),
+        "reading_margin": reading_margins(reader, images, characters),
+    }
+    return pd.concat([pd.DataFrame(scores), ink_measures(images)], axis=1)
