@@ -10,6 +10,7 @@ import pandas as pd
 from kanji_diffusion.imaging import degradations
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
+from kanji_diffusion.scoring.component_reading import is_calibration_character
 
 _FEWEST = 4
 _UNCLEAN = 0.05
