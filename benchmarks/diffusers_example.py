@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 class Pictures(Dataset[dict[str, torch.Tensor]]):

@@ -23,7 +23,7 @@ from kanji_diffusion.parameters import READ_BY_HOOKS
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 from kanji_diffusion.sampling.sampler import DrawingSettings
 from kanji_diffusion.scoring.filtering import Limit
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "parameters.md"

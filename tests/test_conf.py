@@ -23,7 +23,7 @@ from kanji_diffusion.scoring.clip import build_scorer
 from kanji_diffusion.scoring.components import Vocabulary, component_recogniser
 from kanji_diffusion.scoring.recogniser import recogniser
 from kanji_diffusion.settings import CONFIG_LOADER_ARGS
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "cluster"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
