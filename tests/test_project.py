@@ -91,7 +91,7 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
     assert "git.dirty" in tags or "git.commit" not in tags
     assert tags["written.large.unet"] == versions(project, "06_models/large/unet")[0]
     paths = [item.path for item in client.list_artifacts(first.info.run_id)]
-    assert {"evaluate", "train_unet", "train_vae", "images"} <= set(paths)
+    assert {"evaluate", "train_unet", "train_vae", "images", "sheets.json"} <= set(paths)
 
 
 def test_the_glyph_table_is_an_image_table_for_others(project, finished):

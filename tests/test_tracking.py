@@ -77,6 +77,15 @@ def test_a_version_of_a_table_is_a_dataset_of_the_run(mlflow_store, run_id, tmp_
     assert mlflow.data.get_source(used).uri == str(tmp_path / "glyphs.arrow")
 
 
+def test_sheets_are_rows_of_one_table(mlflow_store, run_id):
+    for number, name in enumerate(("sample_sheet", "zero_shot_grid")):
+        tracking.log_sheet(run_id, name, Image.new("L", (8, 8), 50 * number))
+    table = mlflow_store.load_table(mlflow_store.get_run(run_id).info.experiment_id, "sheets.json", [run_id])
+    assert table["sheet"].tolist() == ["sample_sheet", "zero_shot_grid"]
+    path = mlflow_store.download_artifacts(run_id, table["picture"][1]["filepath"])
+    assert Image.open(path).getpixel((0, 0)) == 50
+
+
 def test_files_and_folders_become_artifacts(mlflow_store, run_id, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()

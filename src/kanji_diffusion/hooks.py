@@ -207,8 +207,8 @@ class ProjectHooks:
         if "artifact_path" in wishes:
             path = Path(dataset._get_load_path())
             tracking.log_artifact(self._run_id, path, wishes["artifact_path"])
-        if wishes.get("image"):
-            tracking.log_image(self._run_id, dataset_name, data)
+        if wishes.get("sheet"):
+            tracking.log_sheet(self._run_id, dataset_name, data)
         if figures := wishes.get("metrics"):
             tracking.log_figures(self._run_id, figures, data)
 

@@ -171,9 +171,14 @@ def log_dataset(run_id: str, name: str, version: str, path: Path, context: str) 
         mlflow.MlflowClient().log_inputs(run_id, datasets=[dataset])
 
 
-def log_image(run_id: str, name: str, image: Image.Image) -> None:
-    """Record a picture, which MLflow's UI shows beside those of other runs."""
-    MlflowTracker(run_id).image(name, image, step=0)
+def log_sheet(run_id: str, name: str, image: Image.Image) -> None:
+    """Add a picture to the table `sheets.json` of the run.
+
+    MLflow shows tables of several runs side by side. Its charts of pictures do not serve: each has a list of all
+    parameters above the picture.
+    """
+    with tolerating_mlflow():
+        mlflow.MlflowClient().log_table(run_id, {"sheet": [name], "picture": [mlflow.Image(image)]}, "sheets.json")
 
 
 def log_figures(run_id: str, names: Mapping[str, str], report: Mapping[str, Any]) -> None:
