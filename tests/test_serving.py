@@ -122,6 +122,7 @@ def test_it_tells_what_it_planned(server):
         ([{"prompt": "fire"}, {"prompt": "water", "step": 4}], "There is no input `step`"),
         ([{"prompt": "water"}] * 65, "65 pictures are asked for at once: ask for 1 to 64"),
         ([{"style": "brush"}], "prompt"),
+        ([{"prompt": "water", "styl": "brush"}], "There is no input `styl`: the inputs are prompt, style"),
         (b"water", "JSON"),
     ],
 )
