@@ -2,8 +2,8 @@
 
 Saves that version of `text_to_kanji` (the newest one by default) in half precision to
 data/06_models/released/kanji-small, with a model card written from the newest faces and evaluation and from the
-parameters as they are now: run it after the run that made and judged the model. `--trained-on` is what the card says
-of the machine.
+parameters: run it after the run that made and judged the model, with the parameters of that run's command line in
+`--params key=value key=value`. `--trained-on` is what the card says of the machine.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from omegaconf import OmegaConf
 
 from kanji_diffusion.core.files import file_sha256
 from kanji_diffusion.glyphs.captions import drawing_captions
@@ -34,8 +35,8 @@ A text-to-kanji latent diffusion model for {side} × {side} pixels, trained on {
 ## Limits
 
 It knows {count} kanji, those of `characters: {selection}`, in the styles
-{styles}. {others} Fine strokes can be missing: have a reader of Japanese look before anything is
-printed.
+{styles}. {others}
+Fine strokes can be missing: have a reader of Japanese look before anything is printed.
 
 ## Data
 
@@ -85,11 +86,12 @@ FIGURES = {
 }
 
 
-def main(version: str | None, env: str | None, machine: str) -> None:
+def main(version: str | None, env: str | None, machine: str, params: list[str]) -> None:
     """Save model and card, in place of what was there."""
     root = Path.cwd()
     bootstrap_project(root)
-    session = KedroSession.create(root, env=env)
+    given = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.from_dotlist(params)))
+    session = KedroSession.create(root, env=env, runtime_params=given)
     with session:
         context = session.load_context()
         versions = context.catalog.load("earlier_models").versions()
@@ -172,5 +174,6 @@ if __name__ == "__main__":
     parser.add_argument("version", nargs="?")
     parser.add_argument("--env")
     parser.add_argument("--trained-on", default="two CPU cores", metavar="MACHINE")
+    parser.add_argument("--params", nargs="*", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()
-    main(asked.version, asked.env, asked.trained_on)
+    main(asked.version, asked.env, asked.trained_on, asked.params)
