@@ -24,7 +24,7 @@ class ModelResolver:
     """Finds a model by its source, which is one of these.
 
     - `VERSION`: of `text_to_kanji` in the catalog.
-    - `NAME:VERSION`: of any model in the catalog, such as `strokes_64.unet:2026-11-22T22.33.53.517Z`.
+    - `NAME:VERSION`: of any model in the catalog, such as `styles_32.unet:2026-11-22T22.33.53.517Z`.
     - `models:/<name>@<alias>` or `models:/<name>/<version>`: in MLflow's registry.
     - `released`: the model that comes with the project.
     - Anything else: a folder.

@@ -39,8 +39,8 @@ class CaptionDropoutSettings(Settings):
 class StyleRepeats(RootModel[dict[str, Annotated[float, Field(ge=0.1, le=100)]]]):
     """How often a glyph of a style is read while one of a style that is not named here is read once.
 
-    "structure" stands for the glyphs that are drawn for their structure, whatever their style. Fractions are taken in
-    tenths or simpler ones.
+    "structure" stands for the glyphs that are drawn for their structure, whatever their style. Values are rounded to
+    fractions with denominators up to 10.
     """
 
     def of(self, glyphs: pd.DataFrame) -> np.ndarray:

@@ -27,16 +27,19 @@ class DiffusionLossSettings(Settings):
 
 
 class EmphasisSettings(Settings):
-    """At which noise a stage trains most: a bell over the log signal-to-noise ratio (Karras et al., 2022).
+    """At which noise a stage trains most: normal in the log signal-to-noise ratio (Karras et al., 2022).
 
     In strong noise the caption alone tells what is written; in weak noise strokes are made sharp. A tenth of the
     samples is drawn from all timesteps alike.
     """
 
     log_snr: float = Field(
-        ge=-20, le=20, description="Natural logarithm of the signal-to-noise ratio at the middle of the bell."
+        ge=-20,
+        le=20,
+        description="Mean of the normal distribution, over the natural logarithm of the signal-to-noise ratio, from "
+        "which 90 % of the timesteps are drawn; 10 % are drawn uniformly.",
     )
-    spread: float = Field(2.0, ge=0.1, le=20, description="Standard deviation of the bell, in the same logarithm.")
+    spread: float = Field(2.0, ge=0.1, le=20, description="Standard deviation of that distribution.")
 
 
 class DiffusionLoss:

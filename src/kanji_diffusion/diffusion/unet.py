@@ -15,7 +15,7 @@ from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.pretrained import load_pretrained
 from kanji_diffusion.diffusion.text import NO_LIMIT, TextEncoder, TextEncoderSettings, load_text_encoder
 
-_REMEDY = "set `unet.start` to null, to NAME:VERSION such as strokes_64.unet:VERSION, or to a folder with a UNet"
+_REMEDY = "set `unet.start` to null, to NAME:VERSION such as styles_32.unet:VERSION, or to a folder with a UNet"
 # What the architecture is called in diffusers and in the parameters.
 _FIELDS = {
     "block_out_channels": "unet.channels",
@@ -51,9 +51,9 @@ class UNetSettings(Settings):
     )
     start: str | None = Field(
         None,
-        description="Warm start: an earlier version in the catalog (`strokes_64.unet:VERSION`, "
-        "`text_to_kanji:VERSION`) or any other source that `model` may name, whose weights the first stage starts "
-        "from; null for random ones.",
+        description="Warm start: the UNet whose weights the first stage starts from, such as `styles_32.unet:VERSION`, "
+        "or any other source that `model` may name; null for random weights. Its architecture must be this one, which "
+        "that of a UNet grown by a stage is not. All stages run again.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Draws the random weights that the first stage starts from.")
 

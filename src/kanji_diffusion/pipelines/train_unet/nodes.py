@@ -77,7 +77,10 @@ class StageSettings(Settings):
     training: TrainingSettings = Field(description="How it is trained.")
     live_prompts: int = Field(20, ge=1, description="Pictures on the sheets drawn while the stage trains.")
     prompts: int = Field(40, ge=1, description="Pictures drawn when the stage is done.")
-    sampling: SamplingSettings = Field(SamplingSettings(), description="How the pictures of the sheets are drawn.")
+    sampling: SamplingSettings = Field(
+        SamplingSettings(),
+        description="How this stage's image grids and report are drawn; training does not depend on it.",
+    )
 
 
 def start_text_encoder(
