@@ -1,8 +1,14 @@
+from pathlib import Path
+
 import click
 import click.testing
 import pytest
+from kedro.validation.type_extractor import TypeExtractor
+from pydantic import RootModel
 
 from kanji_diffusion import cli
+from kanji_diffusion.core.settings import model_of
+from kanji_diffusion.pipelines import generate
 
 
 @pytest.mark.parametrize(
@@ -197,3 +203,54 @@ def test_an_open_bracket_is_told(kedro_run):
     done = kedro_run("--params=count=1,prompt=[fire")
     assert done.exit_code != 0
     assert "`--params=count=1,prompt=[fire` cannot be read: close every bracket" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("prompt=no", {"prompt": "no"}),
+        ("prompt=10", {"prompt": "10"}),
+        ("prompt=null and void", {"prompt": "null and void"}),
+        ("prompt=title: subtitle", {"prompt": "title: subtitle"}),
+        ("prompt=water #1", {"prompt": "water #1"}),
+        ("prompt=*star", {"prompt": "*star"}),
+        ("prompt='a, b',count=2", {"prompt": "a, b", "count": 2}),
+        ("prompt=it's,count=2", {"prompt": "it's", "count": 2}),
+        ('prompt=["a, b","#1",no,10]', {"prompt": ["a, b", "#1", "no", "10"]}),
+        ("style=[brush,gothic],count=2", {"style": ["brush", "gothic"], "count": 2}),
+        ("model=null", {"model": None}),
+        ("negative_prompt=", {"negative_prompt": ""}),
+        ("captions.medium=on #2", {"captions": {"medium": "on #2"}}),
+        ("training.compile=on", {"training": {"compile": "on"}}),
+        ("a.b=1e-4,a.c=true,threads=null", {"a": {"b": 1e-4, "c": True}, "threads": None}),
+        ("render.scale=[0.9,1.1]", {"render": {"scale": [0.9, 1.1]}}),
+    ],
+)
+def test_text_of_the_command_line_stays_text(given, read):
+    assert cli._read_params(click.Context(cli.run), cli.run.params[0], given) == read
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("prompt=[water #1]", "put quotation marks around an entry of a list"),
+        ("prompt=${secret}", "would refer to another parameter: leave it out"),
+        ("a=1,a.b=2", "`a.b` and a value for `a` itself: give one of them"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_remedy(given, sentence):
+    with pytest.raises(click.UsageError) as told:
+        cli._read_params(click.Context(cli.run), cli.run.params[0], given)
+    assert sentence in told.value.message
+
+
+def test_the_texts_are_all_parameters_of_generate_that_are_text():
+    variants = [generate.create_pipeline(named=True), generate.create_pipeline(replay=True)]
+    hints = TypeExtractor(dict(enumerate(variants))).extract_types_from_pipelines()
+    texts = set()
+    for path, hint in hints.items():
+        model = model_of(hint)
+        if model is not None and issubclass(model, RootModel):
+            root = model.model_fields["root"].annotation
+            texts |= {path} if root in (str, Path, tuple[str, ...]) else set()
+    assert texts == set(cli.TEXT_PARAMETERS)

@@ -146,12 +146,14 @@ numpy.save(sys.argv[2], numpy.asarray(picture))
 
 def test_the_best_of_two_is_drawn_again_bit_for_bit(project, kedro_run_here, finished):
     options = "prompts_file=words.txt,style=all,count=2,candidates.count=2,sampling.preset=classic"
-    (project / "words.txt").write_text("water\nthunder dragon\n")
+    (project / "words.txt").write_text("[/b] water\nthunder dragon\n")
     drawn = kedro_run_here("--env=test", "--pipelines=generate", f"--params={options}")
     assert drawn.exit_code == 0, drawn.output
     newest = project / "data/test/07_model_output/generated" / versions(project, "07_model_output/generated")[-1]
     pictures = sorted((newest / "generated").iterdir())
     assert len(pictures) == 2 * 4 * 2
+    # Whole paths, one a line, below the log.
+    assert drawn.output.splitlines()[-16:] == list(map(str, pictures))
     with Image.open(pictures[-1]) as picture:
         lineage = json.loads(picture.text["kanji-diffusion"])
     assert (lineage["word"], lineage["candidates"], lineage["sampling"]["sampler"]) == ("thunder dragon", 2, "plms")

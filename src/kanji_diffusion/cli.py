@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import KedroCliError
@@ -29,6 +30,10 @@ from kanji_diffusion import registry, tracking
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.settings import sentence
 from kanji_diffusion.hooks import ProjectContext, project_root
+
+TEXT_PARAMETERS = ("model", "negative_prompt", "parts", "prompt", "prompts_file", "replay", "style")
+"""Parameters of `generate` that are text, or lists of texts."""
+_TRUTH = ("true", "false")
 
 
 class _Stopped(click.ClickException):
@@ -59,31 +64,73 @@ def cli() -> None:  # noqa: D103 - a help text here would be shown as that of `k
     pass
 
 
-def _split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
-    """What Kedro makes of `--params`, but a comma within brackets does not end a parameter."""
+def _read_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """The parameters of `--params`, nested.
+
+    In place of Kedro's reading: a comma within brackets does not end a parameter, and text stays text ("no" and
+    "title: subtitle" are meanings, and YAML would make something else of them).
+    """
     if not isinstance(value, str):
         return value
-    items = _split_outside_brackets(value)
-    for item in items:
-        if not item.partition("=")[0].strip() or "=" not in item:
+    given: dict[str, Any] = {}
+    for item in _split_outside_brackets(value):
+        key, equals, text = (part.strip() for part in item.partition("="))
+        if not key or not equals:
             context.fail(f"`--params` has the part `{item}`: give key=value, and commas between, as in a=1,b=[2,3].")
-    keys_and_values = (item.partition("=")[::2] for item in items)
+        if "${" in text:
+            context.fail(f"`--params` has `${{` in `{key}`, which would refer to another parameter: leave it out.")
+        try:
+            found = _read_value(text, keep_text=key in TEXT_PARAMETERS)
+        except YAMLError:
+            context.fail(
+                f"`--params={value}` cannot be read: close every bracket and quotation mark, and put quotation marks "
+                f'around an entry of a list that holds any of , [ ] {{ }} # : as in {key}=["a, b","c"].'
+            )
+        group = given
+        for name in key.split(".")[:-1]:
+            group = group.setdefault(name, {})
+            if not isinstance(group, dict):
+                context.fail(f"`--params` gives `{key}` and a value for `{name}` itself: give one of them.")
+        group[key.split(".")[-1]] = found
+    return given
+
+
+def _read_value(text: str, *, keep_text: bool) -> Any:
+    """What a parameter is set to.
+
+    Args:
+        text: What stands after the equals sign.
+        keep_text: Whether the parameter is text, or a list of texts, which stay what they are.
+
+    Raises:
+        YAMLError: If a bracket or quotation mark is not closed.
+    """
+    whole = text[:1] in ("[", "{") or (len(text) > 1 and text[0] in "\"'" and text[-1] == text[0])
+    if keep_text:
+        return yaml.load(text, yaml.BaseLoader) if whole else None if text == "null" else text
     try:
-        given = OmegaConf.from_dotlist([f"{key.strip()}={given}" for key, given in keys_and_values])
+        given = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
     except YAMLError:
-        context.fail(f"`--params={value}` cannot be read: close every bracket and quotation mark.")
-    return OmegaConf.to_container(given)
+        if whole:
+            raise
+        return text
+    assert isinstance(given, dict)
+    found = given["value"]
+    # YAML makes a truth value of "no", a mapping of "a: b", and a comment of what follows in "a #1".
+    plain = isinstance(found, int | float | None) and not (isinstance(found, bool) and text.lower() not in _TRUTH)
+    return found if whole or plain else text
 
 
 def _split_outside_brackets(text: str) -> list[str]:
     items, depth, quote = [""], 0, ""
     for letter in text:
-        if letter == "," and not depth:
+        if letter == "," and not depth and not quote:
             items.append("")
             continue
-        items[-1] += letter
         # An apostrophe of a bare word is no quotation mark.
-        if depth and letter in "\"'":
+        quotes = depth or quote or items[-1].rstrip().endswith("=")
+        items[-1] += letter
+        if quotes and letter in "\"'":
             quote = "" if quote == letter else quote or letter
         elif not quote:
             depth += (letter in "[{") - (letter in "]}" and depth > 0)
@@ -95,7 +142,7 @@ def _run_options() -> list[click.Parameter]:
     options = [copy.copy(option) for option in kedro_run.params]
     for option in options:
         if option.name == "params":
-            option.callback = _split_params
+            option.callback = _read_params
     return options
 
 

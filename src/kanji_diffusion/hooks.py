@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from kanji_diffusion import tracking
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.hardware import set_threads
-from kanji_diffusion.datasets import RawPathDataset, RegisteredModelDataset, TrackerDataset
+from kanji_diffusion.datasets import PictureFolderDataset, RawPathDataset, RegisteredModelDataset, TrackerDataset
 from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.parameters import check_together, refuse_unread, validated
 
@@ -127,6 +127,7 @@ class ProjectHooks:
     def __init__(self) -> None:
         self._catalog: CatalogProtocol | None = None
         self._run_id: str | None = None
+        self._pictures: list[Path] = []
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -149,7 +150,7 @@ class ProjectHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> Iterator[None]:
         """Check and pin what the run reads; then, once kedro-mlflow has opened a run, describe it there."""
-        self._catalog, self._run_id = catalog, None
+        self._catalog, self._run_id, self._pictures = catalog, None, []
         _refuse_unread_versions(run_params["load_versions"] or {}, pipeline)
         context = current_context()
         assert context is not None
@@ -199,6 +200,8 @@ class ProjectHooks:
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Record the version that was saved and, where the catalog asks for it, a copy and its figures."""
         dataset = self._versioned(dataset_name)
+        if isinstance(dataset, PictureFolderDataset):
+            self._pictures += [Path(dataset._get_load_path()) / f"{name}.png" for name in data]
         if self._run_id is None or dataset is None:
             return
         tracking.set_tags(self._run_id, {f"written.{dataset_name}": dataset.resolve_save_version() or ""})
@@ -211,6 +214,12 @@ class ProjectHooks:
             tracking.log_sheet(self._run_id, dataset_name, data)
         if figures := wishes.get("metrics"):
             tracking.log_figures(self._run_id, figures, data)
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Say once more, below the log, where the pictures are that were drawn."""
+        for path in self._pictures:
+            print(path)
 
     @hook_impl
     def on_node_error(self, error: Exception, node: Node) -> None:

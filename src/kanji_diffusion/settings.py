@@ -1,5 +1,6 @@
 """Kedro's settings of this project."""
 
+import logging
 import os
 
 # MLflow would report its usage to its makers; `.telemetry` says the same to Kedro.
@@ -12,6 +13,9 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
 from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, project_root
+
+# conf/logging.yml says which warnings are shown.
+logging.captureWarnings(True)
 
 HOOKS = (ProjectHooks(),)
 CONTEXT_CLASS = ProjectContext
