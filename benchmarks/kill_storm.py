@@ -49,10 +49,10 @@ class Waves:
         return 64
 
     def fingerprint(self) -> str:
-        """There is one such store."""
+        """There is one such dataset."""
         return "waves"
 
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+    def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """Points `x` of any value and `y` of their waves, `[B, 256]`."""
         x = random.normal("x", 256)
         return {"x": x, "y": torch.sin(x + index[:, None])}

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
+from kanji_diffusion.diffusion.latents import LatentDataset, StyleRepeats
 from kanji_diffusion.diffusion.loss import DiffusionLoss
 from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.text import (
@@ -197,7 +197,7 @@ class Bench:
             module = TextConditionedUNet(unet, encoder.model.requires_grad_(True)) if trained else unet
             yield name, stage, images[place] / sum(images), module
 
-    def store(self, name: str, stage: nodes.StageSettings, recipe: Recipe, read: np.ndarray) -> LatentStore:
+    def dataset(self, name: str, stage: nodes.StageSettings, recipe: Recipe, read: np.ndarray) -> LatentDataset:
         """What `stage` is trained on, captions read by the recipe's shares and glyphs by its repeats."""
         latents = dict(self.latents(name, stage.views, stage.reads))
         rows = latents["captions"] - 1
@@ -209,7 +209,9 @@ class Bench:
             glyphs = pd.DataFrame({"style": self.every["style"].to_numpy()[rows[:, 0]], "split": split})
             latents["repeats"] = StyleRepeats(self.load("params:style_repeats").root | recipe.repeats).of(glyphs)
         distribution, dropout = {part: latents[part] for part in ("mean", "std")}, self.load("params:caption_dropout")
-        return LatentStore(distribution, read, latents["captions"], dropout.rate, latents["repeats"], latents["shares"])
+        return LatentDataset(
+            distribution, read, latents["captions"], dropout.rate, latents["repeats"], latents["shares"]
+        )
 
     def operations(self, recipe: Recipe) -> float:
         """Floating-point operations of an image's forward and backward pass, mean over the stages."""
@@ -239,7 +241,7 @@ class Bench:
                 | recipe.training
             )
             loss = DiffusionLoss(schedule, settings, stage.emphasis)
-            train(module, loss, self.store(name, stage, recipe, read), training, name="recipe")
+            train(module, loss, self.dataset(name, stage, recipe, read), training, name="recipe")
             seen += training.steps * batch
         unet = module.unet if trained else module
         return [self.read(unet, encoder, schedule, prompts, seed) for prompts in self.prompts.values()], seen

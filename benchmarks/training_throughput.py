@@ -43,7 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kanji_diffusion.core.hardware import autocast_dtype, choose_device, set_threads
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion import vae as vaes
-from kanji_diffusion.diffusion.latents import LatentStore, stage_glyphs
+from kanji_diffusion.diffusion.latents import LatentDataset, stage_glyphs
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, training_schedule
 from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoder, load_text_encoder
@@ -109,12 +109,12 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def step_flops(unet: nn.Module, loss: DiffusionLoss, store: LatentStore, settings: TrainingSettings) -> int:
+def step_flops(unet: nn.Module, loss: DiffusionLoss, dataset: LatentDataset, settings: TrainingSettings) -> int:
     """Floating-point operations of one step's forward and backward pass."""
     sample = torch.arange(settings.batch_size)
     random = SampleRandom(0, sample)
     with FlopCounterMode(display=False) as counted:
-        loss(unet, store.gather(sample % len(store), random), random).loss.backward()
+        loss(unet, dataset.batch(sample % len(dataset), random), random).loss.backward()
     unet.zero_grad()
     return counted.get_total_flops()
 
@@ -127,12 +127,12 @@ def peak_memory(device: torch.device) -> float:
 
 
 def measure(
-    name: str, unet: nn.Module, loss: DiffusionLoss, store: LatentStore, settings: TrainingSettings, turns: Turns
+    name: str, unet: nn.Module, loss: DiffusionLoss, dataset: LatentDataset, settings: TrainingSettings, turns: Turns
 ) -> None:
     """Train by our loop, with whoever takes turns with it, and print what was measured."""
-    flops = step_flops(unet, loss, store, settings)
+    flops = step_flops(unet, loss, dataset, settings)
     with tempfile.TemporaryDirectory() as folder:
-        train(unet, loss, store, settings, name=name, checkpoints=Path(folder), tracker=turns)
+        train(unet, loss, dataset, settings, name=name, checkpoints=Path(folder), tracker=turns)
     ours = turns.typical("images_per_second")
     fractions = [
         flops / settings.batch_size * rate / matmul
@@ -181,11 +181,11 @@ class Project:
             return self.load("initial_text_encoder")
         return load_text_encoder(self.load("params:text_encoder"))
 
-    def store(self, name: str) -> LatentStore:
+    def dataset(self, name: str) -> LatentDataset:
         """What the stage `name` is trained on."""
         latents, dropout = self.load(f"{name}.latents"), self.load("params:caption_dropout")
         captioned, repeats, shares = (latents.pop(part) for part in ("captions", "repeats", "shares"))
-        return LatentStore(latents, self.read, captioned, dropout.rate, repeats, shares)
+        return LatentDataset(latents, self.read, captioned, dropout.rate, repeats, shares)
 
     def unets(self) -> Iterator[tuple[str, StageSettings, UNet2DConditionModel]]:
         """Each stage's name and settings, with the UNet that it starts from, untrained."""
@@ -255,7 +255,7 @@ def configured_stages(
         for name, stage, unet in found.unets():
             if names and name not in names:
                 continue
-            store, dtype = found.store(name), autocast_dtype(device, precision) or torch.float32
+            dataset, dtype = found.dataset(name), autocast_dtype(device, precision) or torch.float32
             with example_process(env, name, device) as turn:
                 # The example's own optimizer, and the one that the stage is configured with.
                 for optimizer in dict.fromkeys(("adamw", stage.training.optimizer)):
@@ -266,7 +266,7 @@ def configured_stages(
                     trained: nn.Module = deepcopy(unet)
                     if found.trains_text:
                         trained = TextConditionedUNet(trained, found.text_encoder().model.requires_grad_(True))
-                    measure(f"{name}_{optimizer}", trained, loss, store, settings, Turns(device, dtype, turn))
+                    measure(f"{name}_{optimizer}", trained, loss, dataset, settings, Turns(device, dtype, turn))
 
 
 def large_unets(device: torch.device) -> None:
@@ -274,7 +274,7 @@ def large_unets(device: torch.device) -> None:
     latents = {"mean": np.random.default_rng(0).standard_normal((2048, 4, 32, 32), dtype=np.float32)}
     latents["std"] = np.full_like(latents["mean"], 0.1)
     states = np.random.default_rng(1).standard_normal((512, 24, 384), dtype=np.float32)
-    store = LatentStore(latents, states, np.arange(2048)[:, None] % 512, 0.1)
+    dataset = LatentDataset(latents, states, np.arange(2048)[:, None] % 512, 0.1)
     settings = TrainingSettings(
         steps=200,
         report_every=20,
@@ -289,7 +289,7 @@ def large_unets(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         unet = text_unet(architecture, 4, 32, 384)
         loss = DiffusionLoss(ScheduleSettings(), DiffusionLossSettings())
-        measure("unet", unet, loss, store, settings, Turns(device, torch.bfloat16))
+        measure("unet", unet, loss, dataset, settings, Turns(device, torch.bfloat16))
         del unet
         gc.collect()
 

@@ -9,22 +9,22 @@ import torch
 from pydantic import ValidationError
 
 from kanji_diffusion.core.randomness import SampleRandom
-from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
+from kanji_diffusion.diffusion.latents import LatentDataset, StyleRepeats
 
 STATES = np.arange(4, dtype=np.float32).reshape(4, 1, 1)
 
 
-def store(dropout):
+def dataset(dropout):
     latents = {
         "mean": np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1),
         "std": np.ones((3, 1, 1, 1), np.float32),
     }
-    return LatentStore(latents, STATES, np.array([[1, 2], [3, -1], [2, -1]]), dropout)
+    return LatentDataset(latents, STATES, np.array([[1, 2], [3, -1], [2, -1]]), dropout)
 
 
 def read(count, dropout):
     index = torch.arange(count) % 3
-    return index, store(dropout).gather(index, SampleRandom(0, torch.arange(count)))["states"].flatten()
+    return index, dataset(dropout).batch(index, SampleRandom(0, torch.arange(count)))["states"].flatten()
 
 
 def test_each_latent_meets_all_its_captions_and_no_other():
@@ -40,11 +40,14 @@ def test_styles_that_are_repeated_are_read_more_often():
     assert StyleRepeats({"structure": 2, "brush": 3}).of(glyphs.assign(split="structure")).tolist() == [2, 2, 2]
     latents = {name: np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1) for name in ("mean", "std")}
     captions = np.array([[1, -1], [2, 3], [3, -1]])
-    repeated, plain = LatentStore(latents, STATES, captions, 0.0, repeats), LatentStore(latents, STATES, captions, 0.0)
+    repeated, plain = (
+        LatentDataset(latents, STATES, captions, 0.0, repeats),
+        LatentDataset(latents, STATES, captions, 0.0),
+    )
     assert len(repeated) == 5 and len(plain) == 3
     assert repeated.fingerprint() != plain.fingerprint()
     assert pickle.loads(pickle.dumps(repeated)).fingerprint() == repeated.fingerprint()
-    batch = repeated.gather(torch.arange(500) % 5, SampleRandom(0, torch.arange(500)))
+    batch = repeated.batch(torch.arange(500) % 5, SampleRandom(0, torch.arange(500)))
     means, states = batch["mean"].flatten(), batch["states"].flatten()
     assert torch.bincount(means.long()).tolist() == [100, 300, 100]
     assert set(states[means == 1].tolist()) == {2.0, 3.0} and set(states[means == 2].tolist()) == {3.0}
@@ -61,12 +64,12 @@ def test_repetitions_are_the_smallest_whole_numbers_with_the_proportions_that_ar
 def test_captions_are_read_as_often_as_their_shares_say():
     latents = {name: np.arange(2, dtype=np.float32).reshape(2, 1, 1, 1) for name in ("mean", "std")}
     shares = np.array([[0.7, 0.3], [1.0, 0.0]], np.float32)
-    shared = LatentStore(latents, STATES, np.array([[1, 2], [3, -1]]), 0.0, shares=shares)
-    plain = LatentStore(latents, STATES, np.array([[1, 2], [3, -1]]), 0.0)
+    shared = LatentDataset(latents, STATES, np.array([[1, 2], [3, -1]]), 0.0, shares=shares)
+    plain = LatentDataset(latents, STATES, np.array([[1, 2], [3, -1]]), 0.0)
     assert shared.fingerprint() != plain.fingerprint()
     assert pickle.loads(pickle.dumps(shared)).fingerprint() == shared.fingerprint()
     index = torch.arange(4000) % 2
-    states = shared.gather(index, SampleRandom(0, torch.arange(4000)))["states"].flatten()
+    states = shared.batch(index, SampleRandom(0, torch.arange(4000)))["states"].flatten()
     assert abs((states[index == 0] == 1).float().mean() - 0.7) < 0.03
     assert set(states[index == 1].tolist()) == {3.0}
 
@@ -82,14 +85,14 @@ def test_a_tenth_is_dropped_in_every_epoch_of_the_default(epoch):
     sample = torch.arange(epoch * size, (epoch + 1) * size)
     for seed in range(5):
         random = SampleRandom(seed, sample)
-        states = store(0.1).gather(sample % 3, random)["states"].flatten()
+        states = dataset(0.1).batch(sample % 3, random)["states"].flatten()
         assert abs((states == 0).float().mean() - 0.1) < 0.005
 
 
 def test_dropout_favours_no_timestep_and_no_batch():
     sample = torch.arange(40_000)
     random = SampleRandom(0, sample)
-    dropped = store(0.1).gather(sample % 3, random)["states"].flatten() == 0
+    dropped = dataset(0.1).batch(sample % 3, random)["states"].flatten() == 0
     by_timestep = torch.histc(random.spread("timestep")[dropped], 10, 0, 1)
     assert (by_timestep / 400 - 1).abs().max() < 0.1
     by_batch = dropped.view(-1, 32).sum(dim=1)

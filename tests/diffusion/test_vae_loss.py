@@ -20,7 +20,7 @@ from kanji_diffusion.diffusion.adversarial import AdversarialSettings
 from kanji_diffusion.diffusion.perceptual import LPIPS, ClipDistance
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.diffusion.vae_loss import (
-    CropStore,
+    CropDataset,
     FinishSettings,
     LPIPSSettings,
     VAELoss,
@@ -58,7 +58,7 @@ def training(**changes):
 def one_batch(pictures, step=0):
     sample = torch.arange(4 * step, 4 * step + 4)
     random = SampleRandom(0, sample)
-    return CropStore(pictures, 16).gather(torch.arange(4), random), random
+    return CropDataset(pictures, 16).batch(torch.arange(4), random), random
 
 
 class Recorder:
@@ -76,8 +76,8 @@ class Recorder:
 @pytest.mark.parametrize(("side", "reductions"), [(32, {1, 2}), (64, {1, 2, 4}), (48, {1, 2}), (16, {1}), (12, {1})])
 def test_crops_are_of_every_scale_that_leaves_one(side, reductions):
     images = torch.randint(0, 256, (30, side, side), dtype=torch.uint8)
-    store, index = CropStore(images.numpy(), 16), torch.arange(60) % 30
-    crops = store.gather(index, SampleRandom(0, torch.arange(60)))["pixels"]
+    dataset, index = CropDataset(images.numpy(), 16), torch.arange(60) % 30
+    crops = dataset.batch(index, SampleRandom(0, torch.arange(60)))["pixels"]
     crop = min(side, 16)
     assert crops.shape == (60, 1, crop, crop)
     seen = []
@@ -89,7 +89,7 @@ def test_crops_are_of_every_scale_that_leaves_one(side, reductions):
                 seen.append(reduction)
     assert len(seen) == 60
     assert all(seen.count(reduction) > 60 / len(reductions) / 2 for reduction in reductions)
-    again = store.gather(index[5:9], SampleRandom(0, torch.arange(5, 9)))["pixels"]
+    again = dataset.batch(index[5:9], SampleRandom(0, torch.arange(5, 9)))["pixels"]
     assert torch.equal(again, crops[5:9])
 
 
@@ -100,7 +100,12 @@ def test_autoencoders_of_both_factors_learn_from_crops(pictures, channels, cover
     vae = small_vae(channels=channels)
     loss = VAELossSettings(kl=1e-4)
     train(
-        trainable(vae, loss, 32, 16), VAELoss(loss, 8), CropStore(pictures, 16), settings, name="vae", tracker=recorder
+        trainable(vae, loss, 32, 16),
+        VAELoss(loss, 8),
+        CropDataset(pictures, 16),
+        settings,
+        name="vae",
+        tracker=recorder,
     )
     assert recorder.told["vae/mse"][40] < 0.6 * recorder.told["vae/mse"][10]
 
@@ -314,11 +319,11 @@ def test_the_discriminator_waits_for_its_step(pictures):
     module, loss, _, _ = pair(pictures, start=3)
     before = {name: value.clone() for name, value in module.discriminator.state_dict().items()}
     recorder = Recorder()
-    train(module, loss, CropStore(pictures, 16), training(steps=3), name="vae", tracker=recorder)
+    train(module, loss, CropDataset(pictures, 16), training(steps=3), name="vae", tracker=recorder)
     assert "vae/adversarial" not in recorder.told
     assert all(torch.equal(value, before[name]) for name, value in module.discriminator.state_dict().items())
     module, loss, _, _ = pair(pictures, start=3)
-    train(module, loss, CropStore(pictures, 16), training(steps=6), name="vae", tracker=recorder)
+    train(module, loss, CropDataset(pictures, 16), training(steps=6), name="vae", tracker=recorder)
     assert sorted(recorder.told["vae/adversarial"]) == [4, 5, 6]
     assert not any(
         torch.equal(value, before[name])
@@ -339,7 +344,9 @@ def test_every_term_has_its_curve(pictures, tower, lpips_files):
     settings = VAELossSettings(perceptual=0.1, lpips={"weight": 0.1, **files}, adversarial=ADVERSARIAL)
     recorder = Recorder()
     module = trainable(small_vae(), settings, 32, 16)
-    train(module, VAELoss(settings, 4, tower), CropStore(pictures, 16), training(steps=1), name="vae", tracker=recorder)
+    train(
+        module, VAELoss(settings, 4, tower), CropDataset(pictures, 16), training(steps=1), name="vae", tracker=recorder
+    )
     terms = ["mse", "l1", "kl", "perceptual", "lpips", "adversarial", "discriminator", "adversarial_weight"]
     assert {f"vae/{term}" for term in terms} <= set(recorder.told)
 
@@ -366,8 +373,8 @@ def test_a_stopped_training_with_every_judge_ends_with_the_same_bits(pictures, t
     def run(kind, folder):
         module = trainable(small_vae(), settings, 32, 16)
         torch.manual_seed(1)
-        store = CropStore(pictures, 16)
-        return train(module, kind(settings, 4, tower), store, training(), name="vae", checkpoints=folder).state_dict()
+        dataset = CropDataset(pictures, 16)
+        return train(module, kind(settings, 4, tower), dataset, training(), name="vae", checkpoints=folder).state_dict()
 
     straight = run(VAELoss, tmp_path / "a")
     with pytest.raises(TrainingInterrupted, match=f"stopped at step {step + 1} of 6"):
@@ -393,9 +400,9 @@ def test_sizes_that_cannot_work_are_refused(size, crop, changes, sentence):
 def test_an_adaptive_weight_belongs_to_the_whole_batch(pictures):
     module, loss, _, _ = pair(pictures)
     with pytest.raises(KanjiDiffusionError, match="one of the whole batch"):
-        train(module, loss, CropStore(pictures, 16), training(accumulate=2), name="vae")
+        train(module, loss, CropDataset(pictures, 16), training(accumulate=2), name="vae")
     module, loss, _, _ = pair(pictures, adaptive=False)
-    train(module, loss, CropStore(pictures, 16), training(accumulate=2, steps=1), name="vae")
+    train(module, loss, CropDataset(pictures, 16), training(accumulate=2, steps=1), name="vae")
 
 
 # A changed value for every field; None for one that holds others, or says where weights lie.

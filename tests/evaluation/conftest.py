@@ -11,7 +11,7 @@ from kanji_diffusion.evaluation.settings import MetricSettings
 from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import clip, clip_training
-from kanji_diffusion.scoring.recogniser import GlyphStore, RecogniserLoss, RecogniserSettings, recogniser
+from kanji_diffusion.scoring.recogniser import GlyphDataset, RecogniserLoss, RecogniserSettings, recogniser
 from kanji_diffusion.training.loop import train
 from kanji_diffusion.training.settings import TrainingSettings
 
@@ -80,8 +80,8 @@ def reader(glyphs):
     characters = sorted(CHARACTERS)
     labels = seen["character"].map(characters.index).to_numpy()
     torch.manual_seed(0)
-    store = GlyphStore(decode_images(seen), labels, BENT)
-    return train(recogniser(BENT, characters), RecogniserLoss(BENT), store, _training(120), name="recogniser")
+    dataset = GlyphDataset(decode_images(seen), labels, BENT)
+    return train(recogniser(BENT, characters), RecogniserLoss(BENT), dataset, _training(120), name="recogniser")
 
 
 @pytest.fixture(scope="session")
@@ -90,14 +90,14 @@ def scorer(glyphs, caption_table):
     torch.manual_seed(0)
     settings = clip.ClipSettings(image_size=SIDE, embed_dim=64, width=16)
     model = clip.build_scorer(settings, TextEncoderSettings(source="bundled", max_length=16))
-    store = clip_training.PairStore(
+    dataset = clip_training.PairDataset(
         clip_pictures(seen),
         captions.caption_rows(seen, caption_table),
         seen.groupby(["character", "style"]).ngroup().to_numpy(),
         clip_training.pooled_texts(model, caption_table["text"].tolist()),
         BENT,
     )
-    train(clip.towers(model.model), clip_training.ClipLoss(), store, _training(80), name="clip")
+    train(clip.towers(model.model), clip_training.ClipLoss(), dataset, _training(80), name="clip")
     return model
 
 

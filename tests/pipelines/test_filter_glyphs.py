@@ -28,12 +28,12 @@ def large_glyphs():
 def test_models_are_trained_at_the_size_that_they_read(large_glyphs, tmp_path, monkeypatch):
     sizes = []
 
-    class Watched(recogniser.GlyphStore):
+    class Watched(recogniser.GlyphDataset):
         def __init__(self, images, *others):
             sizes.append(images.shape)
             super().__init__(images, *others)
 
-    monkeypatch.setattr(recogniser, "GlyphStore", Watched)
+    monkeypatch.setattr(recogniser, "GlyphDataset", Watched)
     captions = pd.DataFrame({"character": list("一二三"), "style": "gothic", "text": ["one", "two", "three"]})
     # What tells how a character is built is nothing that a CLIP model learns.
     captions = pd.concat([captions.assign(form="long"), captions.assign(form="composed", text="a: whole a")])

@@ -10,7 +10,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.datasets.model_source import ModelResolver
-from kanji_diffusion.diffusion.latents import LatentStore, StyleRepeats
+from kanji_diffusion.diffusion.latents import LatentDataset, StyleRepeats
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
@@ -84,9 +84,9 @@ def test_every_glyph_is_trained_with_the_states_of_its_own_captions(captions, gl
     settings = TextEncoderSettings(source="bundled", max_length=16)
     states = nodes.encode_captions(captions, encode.structure_captions, settings)["states"]
     latents = encode(stage_of(8, reads="styles"))
-    store = LatentStore(latents, states, latents["captions"], 0.5, shares=latents["shares"])
+    dataset = LatentDataset(latents, states, latents["captions"], 0.5, shares=latents["shares"])
     index = torch.arange(300) % 3
-    read = store.gather(index, SampleRandom(0, torch.arange(300)))["states"]
+    read = dataset.batch(index, SampleRandom(0, torch.arange(300)))["states"]
     encoder = load_text_encoder(settings)
     for row, glyph in glyphs.iterrows():
         own = captions[(captions["character"] == glyph["character"]) & (captions["style"] == glyph["style"])]

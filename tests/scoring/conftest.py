@@ -53,7 +53,7 @@ def scorer(glyphs, caption_table) -> clip.ClipScorer:
     scorer = clip.build_scorer(clip.ClipSettings(embed_dim=32, width=16), TextEncoderSettings())
     seen = glyphs[glyphs["split"] == "train"]
     texts = caption_table["text"].tolist()
-    store = clip_training.PairStore(
+    dataset = clip_training.PairDataset(
         decode_images(seen),
         captions.caption_rows(seen, caption_table),
         texts,
@@ -63,5 +63,5 @@ def scorer(glyphs, caption_table) -> clip.ClipScorer:
     training = TrainingSettings(
         steps=150, batch_size=48, learning_rate=0.005, warmup_steps=10, ema_decay=0.95, device="cpu"
     )
-    train(clip.towers(scorer.model), clip_training.ClipLoss(), store, training, name="clip")
+    train(clip.towers(scorer.model), clip_training.ClipLoss(), dataset, training, name="clip")
     return scorer

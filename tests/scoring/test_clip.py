@@ -90,15 +90,17 @@ def test_pictures_with_one_caption_in_common_are_no_negatives(glyphs, caption_ta
     }
     texts = [renamed.get(row, text) for row, text in enumerate(texts)]
     rows = caption_rows(seen, caption_table)
-    store = clip_training.PairStore(decode_images(seen), rows, texts, torch.randn(len(texts), 4), RecogniserSettings())
+    dataset = clip_training.PairDataset(
+        decode_images(seen), rows, texts, torch.randn(len(texts), 4), RecogniserSettings()
+    )
     index = torch.arange(len(seen))
-    batch = store.gather(index, SampleRandom(3, index))
+    batch = dataset.batch(index, SampleRandom(3, index))
     same = (batch["captions"][:, :, None] == batch["drawn"]).any(dim=1)
     assert same.diagonal().all()
     of = seen[["character", "style"]].to_numpy()
     twins = (of[:, None] == of[None]).all(axis=2)
     assert same[torch.as_tensor(twins)].all()
-    drawn = {number: texts[row] for row, number in zip(rows.ravel(), store.codes.flatten().tolist(), strict=True)}
+    drawn = {number: texts[row] for row, number in zip(rows.ravel(), dataset.codes.flatten().tolist(), strict=True)}
     one_and_mouth = [
         (i, j)
         for i in range(len(of))

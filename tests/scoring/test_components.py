@@ -18,7 +18,7 @@ from kanji_diffusion.imaging.resize import to_model_range
 from kanji_diffusion.scoring.component_glyphs import split_characters
 from kanji_diffusion.scoring.component_reading import components_found, is_calibration_character
 from kanji_diffusion.scoring.component_training import (
-    ComponentStore,
+    ComponentDataset,
     halves_of,
     join_groups,
     train_component_recogniser,
@@ -136,8 +136,8 @@ def test_halves_and_their_labels_are_joined_alike(images, glyphs, built):
     rows = torch.arange(len(images))
     for joined, mirrored in ((1.0, 0.0), (0.0, 1.0)):
         settings = SETTINGS.model_copy(update={"joined": joined, "mirrored": mirrored, "smudged": 0.0})
-        store = ComponentStore(images, labels, join_groups(glyphs["face_id"], of), slots, settings)
-        batch = store.gather(rows, SampleRandom(0, rows))
+        dataset = ComponentDataset(images, labels, join_groups(glyphs["face_id"], of), slots, settings)
+        batch = dataset.batch(rows, SampleRandom(0, rows))
         composed = (labels > 0).all(axis=1)
         own = torch.as_tensor(labels)
         kept = batch["labels"][:, 1] == own[:, 0] if mirrored else batch["labels"][:, 0] == own[:, 0]
@@ -154,16 +154,16 @@ def test_halves_and_their_labels_are_joined_alike(images, glyphs, built):
 def test_a_batch_depends_on_its_samples_alone(images, glyphs, built):
     of = [built.of(character) for character in glyphs["character"]]
     vocabulary = Vocabulary(("left", "right"), tuple(LEFT + RIGHT))
-    store = ComponentStore(
+    dataset = ComponentDataset(
         images, vocabulary.labels(of), join_groups(glyphs["face_id"], of), vocabulary.slots, SETTINGS
     )
     index = torch.arange(24)
-    whole = store.gather(index, SampleRandom(0, index))
-    part = store.gather(index[8:12], SampleRandom(0, index[8:12]))
+    whole = dataset.batch(index, SampleRandom(0, index))
+    part = dataset.batch(index[8:12], SampleRandom(0, index[8:12]))
     torch.testing.assert_close(part["pixels"], whole["pixels"][8:12])
     assert torch.equal(part["labels"], whole["labels"][8:12])
-    assert store.fingerprint() == store.fingerprint()
-    assert torch.equal(store.images, torch.as_tensor(images))
+    assert dataset.fingerprint() == dataset.fingerprint()
+    assert torch.equal(dataset.images, torch.as_tensor(images))
 
 
 def test_a_joined_picture_has_the_ink_of_both_halves(images, glyphs):

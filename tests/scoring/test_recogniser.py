@@ -9,7 +9,7 @@ from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import to_model_range
 from kanji_diffusion.imaging.warp import warp_pictures
 from kanji_diffusion.scoring.recogniser import (
-    GlyphStore,
+    GlyphDataset,
     RecogniserLoss,
     RecogniserSettings,
     calibrate,
@@ -34,8 +34,8 @@ def reader(glyphs):
     training = TrainingSettings(
         steps=120, batch_size=32, learning_rate=0.005, warmup_steps=10, ema_decay=0.95, device="cpu"
     )
-    store = GlyphStore(decode_images(seen), labels, SETTINGS)
-    return train(recogniser(SETTINGS, characters), RecogniserLoss(SETTINGS), store, training, name="recogniser")
+    dataset = GlyphDataset(decode_images(seen), labels, SETTINGS)
+    return train(recogniser(SETTINGS, characters), RecogniserLoss(SETTINGS), dataset, training, name="recogniser")
 
 
 def test_it_reads_faces_that_it_never_saw(reader, glyphs):

@@ -24,7 +24,7 @@ class Points:
     def fingerprint(self):
         return f"points-{len(self)}"
 
-    def gather(self, index, random):
+    def batch(self, index, random):
         x = self.x[index]
         return {"x": x, "y": 3 * x + 1 + 0.1 * random.normal("label", 1)}
 
@@ -83,14 +83,14 @@ class Recorder:
         self.told.setdefault(name, {})[step] = image
 
 
-def run_name(module, store, settings, loss=None):
+def run_name(module, dataset, settings, loss=None):
     """What tells a run from others: the name of the folder that its checkpoints lie in."""
-    return run_folder(module, loss or SquareLoss(), store, settings, "run", Path("checkpoints")).name
+    return run_folder(module, loss or SquareLoss(), dataset, settings, "run", Path("checkpoints")).name
 
 
 @pytest.fixture
 def line():
-    """A module, its store and settings that fit a line in 60 steps."""
+    """A module, its dataset and settings that fit a line in 60 steps."""
 
     def make(**changes):
         torch.manual_seed(0)

@@ -208,12 +208,12 @@ TRAINING = {
 
 @pytest.mark.parametrize("field", TrainingSettings.model_fields)
 def test_every_setting_of_training_counts_or_has_no_effect(line, field):
-    module, store, settings = line()
+    module, dataset, settings = line()
     if TRAINING[field] is not None:
-        assert run_name(*line(**{field: TRAINING[field]})) != run_name(module, store, settings)
+        assert run_name(*line(**{field: TRAINING[field]})) != run_name(module, dataset, settings)
     else:
         value = {"device": "auto"}.get(field, 17)
-        assert run_name(*line(**{field: value})) == run_name(module, store, settings)
+        assert run_name(*line(**{field: value})) == run_name(module, dataset, settings)
 
 
 def test_data_loss_and_code_count(line, monkeypatch):
@@ -221,12 +221,12 @@ def test_data_loss_and_code_count(line, monkeypatch):
         def fingerprint(self):
             return "others"
 
-    module, store, settings = line()
-    first = run_name(module, store, settings)
+    module, dataset, settings = line()
+    first = run_name(module, dataset, settings)
     assert first != run_name(module, Points(40), settings)
-    assert first != run_name(module, store, settings, Other())
+    assert first != run_name(module, dataset, settings, Other())
     monkeypatch.setattr(identity, "CODE_VERSION", identity.CODE_VERSION + 1)
-    assert first != run_name(module, store, settings)
+    assert first != run_name(module, dataset, settings)
 
 
 def test_the_precision_counts_that_the_device_computes_in(line, monkeypatch):

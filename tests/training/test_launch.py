@@ -12,7 +12,7 @@ from tests.training.conftest import Recorder, Slow, Spoiling, SquareLoss
 
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
-from kanji_diffusion.diffusion.latents import LatentStore
+from kanji_diffusion.diffusion.latents import LatentDataset
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.unet import UNetSettings, text_unet
@@ -70,7 +70,7 @@ def unet(tmp_path):
     def make():
         torch.manual_seed(0)
         module = text_unet(UNetSettings(channels=(16, 32), cross_attention=(False, True), groups=8), 4, 4, 64)
-        return module, LatentStore(read, read["states"], captions, 0.1), settings
+        return module, LatentDataset(read, read["states"], captions, 0.1), settings
 
     return make
 
@@ -87,10 +87,10 @@ def test_two_workers_give_the_result_of_one_also_when_one_is_killed(unet, tmp_pa
         ("two", TWO, DiffusionLoss(ScheduleSettings(), DiffusionLossSettings())),
         ("killed", TWO, Dying(tmp_path / "died")),
     ):
-        module, store, settings = unet()
+        module, dataset, settings = unet()
         told[name] = Recorder()
         trained[name] = launch.train(
-            module, loss, store, settings, name="unet", cluster=cluster, checkpoints=tmp_path / name,
+            module, loss, dataset, settings, name="unet", cluster=cluster, checkpoints=tmp_path / name,
             tracker=told[name], sheet=draw,
         )  # fmt: skip
     start = unet()[0]
@@ -105,19 +105,19 @@ def test_two_workers_give_the_result_of_one_also_when_one_is_killed(unet, tmp_pa
         assert told["two"].told[metric] == pytest.approx(told["one"].told[metric], rel=1e-3)
     assert list(told["two"].told["unet_samples"]) == [25, 50]
     # A run may be finished by another number of workers: one finds the model trained.
-    module, store, settings = unet()
+    module, dataset, settings = unet()
     loss = DiffusionLoss(ScheduleSettings(), DiffusionLossSettings())
-    again = launch.train(module, loss, store, settings, name="unet", cluster=ONE, checkpoints=tmp_path / "two")
+    again = launch.train(module, loss, dataset, settings, name="unet", cluster=ONE, checkpoints=tmp_path / "two")
     assert relative_difference(again, trained["two"]) == 0
 
 
 def test_data_that_the_workers_cannot_read_is_named(unet, tmp_path, ray_here):
-    module, store, settings = unet()
+    module, dataset, settings = unet()
     # This process has mapped it already.
     (tmp_path / "mean.npy").unlink()
     loss = DiffusionLoss(ScheduleSettings(), DiffusionLossSettings())
     with pytest.raises(KanjiDiffusionError, match=r"A worker of unet cannot read .*mean\.npy: keep the project's data"):
-        launch.train(module, loss, store, settings, name="unet", cluster=TWO)
+        launch.train(module, loss, dataset, settings, name="unet", cluster=TWO)
 
 
 def test_nan_on_one_worker_skips_the_step_on_both(line, ray_here, caplog):
@@ -138,10 +138,10 @@ def test_nan_on_one_worker_skips_the_step_on_both(line, ray_here, caplog):
 
 
 def test_nan_from_one_step_on_stops_all_with_a_sentence(line, tmp_path, ray_here):
-    module, store, settings = line(max_skipped=3)
+    module, dataset, settings = line(max_skipped=3)
     with pytest.raises(KanjiDiffusionError, match=r"at step 26: 3 steps in a row.*rate 0\.0.*checkpoint is of step 20"):
         launch.train(
-            module, Spoiling(range(199, 480, 8)), store, settings, name="line", cluster=TWO, checkpoints=tmp_path
+            module, Spoiling(range(199, 480, 8)), dataset, settings, name="line", cluster=TWO, checkpoints=tmp_path
         )
 
 

@@ -37,9 +37,9 @@ class Stopping(SquareLoss):
 
 
 def test_it_learns(line):
-    module, store, settings = line(steps=200)
+    module, dataset, settings = line(steps=200)
     recorder = Recorder()
-    train(module, SquareLoss(), store, settings, name="line", tracker=recorder)
+    train(module, SquareLoss(), dataset, settings, name="line", tracker=recorder)
     losses = recorder.told["line/loss"]
     assert losses[200] < 0.05 * losses[10]
     assert losses[200] < 0.05
@@ -50,11 +50,11 @@ def test_it_learns(line):
 @pytest.mark.parametrize("step", [0, 7, 10, 33, 58])
 def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(line, tmp_path, step, number):
     straight = train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path / "a")
-    module, store, settings = line()
+    module, dataset, settings = line()
     with pytest.raises(TrainingInterrupted, match=f"stopped at step {step + 1} of 60"):
-        train(module, Stopping(step, number), store, settings, name="line", checkpoints=tmp_path / "b")
+        train(module, Stopping(step, number), dataset, settings, name="line", checkpoints=tmp_path / "b")
     resumed, loss = line()[0], SquareLoss()
-    train(resumed, loss, store, settings, name="line", checkpoints=tmp_path / "b")
+    train(resumed, loss, dataset, settings, name="line", checkpoints=tmp_path / "b")
     assert equal(straight, resumed)
     assert loss.calls == 60 - step - 1
 
@@ -68,8 +68,8 @@ def test_parts_of_a_batch_give_the_whole_batchs_result(line):
 
 def test_gathering_ahead_as_for_an_accelerator_changes_no_bit(line, tmp_path):
     def ahead(loss):
-        module, store, settings = line(accumulate=2)
-        trainer = Trainer(Job(module, loss, settings, "line", tmp_path), store, NullTracker(), Workers())
+        module, dataset, settings = line(accumulate=2)
+        trainer = Trainer(Job(module, loss, settings, "line", tmp_path), dataset, NullTracker(), Workers())
         trainer.loader.prefetch = True
         return trainer.train()
 
@@ -104,8 +104,8 @@ def test_a_setting_without_a_tensor_starts_anew(line, tmp_path, caplog):
 
 def test_another_configuration_or_store_starts_anew(line, tmp_path):
     train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path)
-    _, store, settings = line()
-    for changed in ((store, settings.model_copy(update={"seed": 1})), (Points(40), settings)):
+    _, dataset, settings = line()
+    for changed in ((dataset, settings.model_copy(update={"seed": 1})), (Points(40), settings)):
         loss = SquareLoss()
         train(line()[0], loss, *changed, name="line", checkpoints=tmp_path)
         assert loss.calls == 60
@@ -120,9 +120,9 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(line):
 
 
 def test_too_many_such_steps_stop_the_run_with_a_sentence(line, tmp_path):
-    module, store, settings = line(max_skipped=3)
+    module, dataset, settings = line(max_skipped=3)
     with pytest.raises(KanjiDiffusionError, match=r"at step 26: 3 steps in a row.*checkpoint is of step 20"):
-        train(module, SquareLoss(range(24, 60)), store, settings, name="line", checkpoints=tmp_path)
+        train(module, SquareLoss(range(24, 60)), dataset, settings, name="line", checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_memory_that_runs_out_is_told_in_a_sentence(line, tmp_path, fail, asked)
                 fail()
             return super().__call__(module, batch, random)
 
-    module, store, settings = line()
+    module, dataset, settings = line()
     with pytest.raises(KanjiDiffusionError) as told:
-        train(module, Hungry(), store, settings, name="line", checkpoints=tmp_path)
+        train(module, Hungry(), dataset, settings, name="line", checkpoints=tmp_path)
     assert str(told.value) == (
         f"Training of line ran out of memory on cpu at step 25{asked}, and the last good checkpoint is of step 20: "
         "give it more memory to continue, or start anew with a smaller `batch_size` than 8 or a larger `accumulate` "
@@ -154,20 +154,20 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(line):
         def __call__(self, module, batch, random):
             return super().__call__(module, {**batch, "x": torch.zeros(8, 3)}, random)
 
-    module, store, settings = line()
+    module, dataset, settings = line()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        train(module, Broken(), store, settings, name="line")
+        train(module, Broken(), dataset, settings, name="line")
 
 
 def test_figures_are_logged_at_the_same_steps_with_the_same_values_after_a_stop(line, tmp_path):
     straight, stopped = Recorder(), Recorder()
     train(line()[0], SquareLoss(), *line(report_every=7)[1:], name="line", tracker=straight)
     for step in (3, 10, 33):
-        module, store, settings = line(report_every=7)
+        module, dataset, settings = line(report_every=7)
         with pytest.raises(TrainingInterrupted):
             loss = Stopping(step - stopped_at(tmp_path))
-            train(module, loss, store, settings, name="line", checkpoints=tmp_path, tracker=stopped)
-    train(line()[0], SquareLoss(), store, settings, name="line", checkpoints=tmp_path, tracker=stopped)
+            train(module, loss, dataset, settings, name="line", checkpoints=tmp_path, tracker=stopped)
+    train(line()[0], SquareLoss(), dataset, settings, name="line", checkpoints=tmp_path, tracker=stopped)
     for name in ("line/loss", "line/error", "line/gradient_norm", "line/learning_rate"):
         assert stopped.told[name] == straight.told[name]
         assert sorted(straight.told[name]) == [7, 14, 21, 28, 35, 42, 49, 56, 60]
@@ -212,9 +212,9 @@ def test_an_empty_store_and_an_indivisible_batch_are_refused(line):
 
 
 def test_a_loss_of_the_whole_batch_is_not_divided(line):
-    _, store, settings = line(accumulate=2)
+    _, dataset, settings = line(accumulate=2)
     contrastive = SquareLoss()
     contrastive.whole_batch = True
     for module, loss in ((line()[0], contrastive), (nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), SquareLoss())):
         with pytest.raises(KanjiDiffusionError, match="one of the whole batch"):
-            train(module, loss, store, settings, name="line")
+            train(module, loss, dataset, settings, name="line")

@@ -13,7 +13,7 @@ from kanji_diffusion.training.settings import TrainingSettings
 
 
 class Nothing:
-    """A store."""
+    """A dataset."""
 
     def fingerprint(self):
         return "nothing"

@@ -78,15 +78,15 @@ class SampleRandom:
 
 
 def sample_order(seed: int, sample: torch.Tensor, size: int) -> torch.Tensor:
-    """Which store entry each global sample index reads: every entry once per epoch, in a new order each epoch.
+    """Which dataset entry each global sample index reads: every entry once per epoch, in a new order each epoch.
 
     Args:
         seed: The run's seed.
         sample: Global sample indices, int64 `[B]`.
-        size: Number of entries in the store.
+        size: Number of entries in the dataset.
 
     Returns:
-        Store indices in [0, size), int64 `[B]`.
+        Dataset indices in [0, size), int64 `[B]`.
     """
     epochs = torch.div(sample, size, rounding_mode="floor")
     chosen = torch.empty_like(sample)

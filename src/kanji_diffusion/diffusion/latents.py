@@ -137,7 +137,7 @@ def encode_glyphs(
     }
 
 
-class LatentStore:
+class LatentDataset:
     """Latents with, at each read, one of their captions or the empty one.
 
     Args:
@@ -145,7 +145,7 @@ class LatentStore:
         states: Caption states `[M, L, D]`, or tokens int64 `[M, L]`; entry 0 is the empty caption.
         captions: int64 `[N, K]`, the captions of each latent as rows of `states`; rows with fewer are padded by -1.
         dropout: Share of reads that see the empty caption.
-        repeats: How often each latent is an entry of the store, int64 `[N]`; None for once each.
+        repeats: How often each latent is an entry of the dataset, int64 `[N]`; None for once each.
         shares: float `[N, K]`, how often each caption is read, those of a latent sum to 1; None for all alike.
     """
 
@@ -170,14 +170,14 @@ class LatentStore:
         self.entries = torch.from_numpy(once if repeats is None else once.repeat(repeats))
 
     @classmethod
-    def of_stage(cls, encoded: Mapping[str, np.ndarray], states: np.ndarray, dropout: float) -> LatentStore:
-        """The store of what `encode_glyphs` returned."""
+    def of_stage(cls, encoded: Mapping[str, np.ndarray], states: np.ndarray, dropout: float) -> LatentDataset:
+        """The dataset of what `encode_glyphs` returned."""
         latents = {name: encoded[name] for name in ("mean", "std")}
         return cls(latents, states, encoded["captions"], dropout, encoded["repeats"], encoded["shares"])
 
-    def __reduce__(self) -> tuple[type[LatentStore], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[LatentDataset], tuple[Any, ...]]:
         # Pickled by its arguments, so that memory-mapped arrays may go to other processes by their path.
-        return LatentStore, self._arguments
+        return LatentDataset, self._arguments
 
     def __len__(self) -> int:
         """Number of entries."""
@@ -190,7 +190,7 @@ class LatentStore:
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+    def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """`mean` and `std` `[B, C, h, w]` and the `states` `[B, L, D]`, or tokens `[B, L]`, of one caption each.
 
         The dropped captions lie evenly among the reads, so that every epoch has its share of them.

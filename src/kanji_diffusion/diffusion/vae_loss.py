@@ -69,7 +69,7 @@ class FinishSettings(TrainingSettings):
     overshoot: bool = Field(True, description="As `vae.loss.overshoot`, in its place.")
 
 
-class CropStore:
+class CropDataset:
     """Random square crops of glyph pictures at several scales: an autoencoder is local, and crops are cheaper.
 
     A crop is of the picture reduced 1, 2, 4, ... times, as the stages of lower resolution will see it, with equal
@@ -93,7 +93,7 @@ class CropStore:
         """Changes whenever the pictures or the crop change."""
         return hashlib.sha256(self.images.numpy().tobytes()).hexdigest()[:16] + f"-{self.crop}"
 
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+    def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """One crop `pixels` `[B, 1, crop, crop]` in [-1, 1] of each picture."""
         scale = random.integers("scale", self.scales)
         room = torch.tensor([self.images.shape[-1] // 2**n - self.crop + 1 for n in range(self.scales)])[scale]

@@ -13,7 +13,14 @@ from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.adversarial import AdversarialVAE
-from kanji_diffusion.diffusion.vae_loss import CropStore, FinishSettings, VAELoss, VAELossSettings, finishing, trainable
+from kanji_diffusion.diffusion.vae_loss import (
+    CropDataset,
+    FinishSettings,
+    VAELoss,
+    VAELossSettings,
+    finishing,
+    trainable,
+)
 from kanji_diffusion.training.protocols import Train
 from kanji_diffusion.training.settings import TrainingSettings
 
@@ -64,7 +71,7 @@ def train_autoencoder(images: np.ndarray, recipe: VAERecipe, visual: nn.Module |
     module = trainable(vae, recipe.loss, size, recipe.crop)
 
     def train_on(side: int, loss: VAELossSettings, training: TrainingSettings, name: str) -> None:
-        train(module, VAELoss(loss, training.batch_size, visual), CropStore(images, side), training, name=name)
+        train(module, VAELoss(loss, training.batch_size, visual), CropDataset(images, side), training, name=name)
 
     if recipe.model.fine_tune or not pretrained:
         train_on(recipe.crop, recipe.loss, recipe.training, "vae")

@@ -51,8 +51,8 @@ def train_clip(
     seen, captions = glyphs[glyphs["split"] == "train"], meaning_captions(captions)
     texts = captions["text"].tolist()
     images = resize_bilinear(decode_images(seen), settings.image_size)
-    store = PairStore(images, caption_rows(seen, captions), texts, pooled_texts(scorer, texts), warp)
-    train(towers(scorer.model), ClipLoss(), store, training, name="clip", checkpoints=checkpoints, tracker=tracker)
+    dataset = PairDataset(images, caption_rows(seen, captions), texts, pooled_texts(scorer, texts), warp)
+    train(towers(scorer.model), ClipLoss(), dataset, training, name="clip", checkpoints=checkpoints, tracker=tracker)
     # Only the trained towers were moved to the device; the frozen text tower follows.
     scorer.model.to(scorer.device)
     return scorer
@@ -69,7 +69,7 @@ def pooled_texts(scorer: ClipScorer, texts: Sequence[str], batch_size: int = 256
     return torch.cat(parts)
 
 
-class PairStore:
+class PairDataset:
     """Glyph pictures, randomly warped at every read, with one of their captions.
 
     Args:
@@ -106,7 +106,7 @@ class PairStore:
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+    def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """`pixels` `[B, 3, H, W]`, `text` `[B, D]`, its number `drawn` `[B]` and all that the picture has `[B, K]`."""
         choice = random.integers("caption", self.choices[index])
         pixels = warp_pictures(to_model_range(self.images[index]), random, self.settings)
@@ -132,7 +132,7 @@ class ClipLoss:
         return "multi-positive"
 
     def __call__(self, module: Towers, batch: Batch, random: SampleRandom) -> LossOutput:
-        """Loss of one batch of `PairStore`."""
+        """Loss of one batch of `PairDataset`."""
         images = F.normalize(module.visual(batch["pixels"]), dim=1)
         texts = F.normalize(module.projection(batch["text"]), dim=1)
         logits = module.logit_scale.clamp(max=4.6).exp() * images @ texts.T

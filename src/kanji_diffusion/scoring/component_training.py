@@ -43,7 +43,7 @@ _MIRRORED = dict(zip(_FIRST + _SECOND, _SECOND + _FIRST, strict=True))
 _UNREADABLE, _READABLE = 0.7, 0.35
 
 
-class ComponentStore:
+class ComponentDataset:
     """Glyph pictures with the components in their slots, randomly joined, mirrored, smudged and warped at every read.
 
     Args:
@@ -83,7 +83,7 @@ class ComponentStore:
         digest.update(self.settings.model_dump_json().encode())
         return digest.hexdigest()[:16]
 
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+    def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """`pixels` `[B, 1, side, side]` in [-1, 1] and `labels` `[B, S]`, -100 for slots without a loss."""
         ink = to_ink(self.images[index])
         labels = self.labels[index]
@@ -161,7 +161,7 @@ def halves_of(slots: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def join_groups(faces: Sequence[str], compositions: Sequence[Composition]) -> np.ndarray:
-    """`groups` of `ComponentStore`, int64 `[N]`: glyphs of one face whose two parts lie alike."""
+    """`groups` of `ComponentDataset`, int64 `[N]`: glyphs of one face whose two parts lie alike."""
     numbers = np.unique(np.asarray(faces, dtype=str), return_inverse=True)[1]
     across = np.array([{"⿰": 0, "⿱": 1}.get(each.layout or "", -1) for each in compositions], dtype=np.int64)
     return np.where(across < 0, -1, 2 * numbers + across)
@@ -214,14 +214,14 @@ def train_component_recogniser(
     torch.manual_seed(training.seed)
     model = component_recogniser(settings, vocabulary)
     model.config.names = [compositions.names.get(part, part) for part in vocabulary.components]
-    store = ComponentStore(
+    dataset = ComponentDataset(
         resize_bilinear(images[seen], settings.side),
         vocabulary.labels(built),
         join_groups(glyphs.loc[seen, "face_id"].tolist(), built),
         vocabulary.slots,
         settings,
     )
-    train(model, ComponentLoss(), store, training, name="components", checkpoints=checkpoints, tracker=tracker)
+    train(model, ComponentLoss(), dataset, training, name="components", checkpoints=checkpoints, tracker=tracker)
     held = (glyphs["split"] == "validation").to_numpy(copy=True)
     held[held] = is_calibration_character(glyphs.loc[held, "character"])
     if held.any():

@@ -52,7 +52,7 @@ def recogniser(settings: RecogniserSettings, characters: Sequence[str]) -> ResNe
     )
 
 
-class GlyphStore:
+class GlyphDataset:
     """Glyph pictures with their labels, randomly warped at every read.
 
     Args:
@@ -75,7 +75,7 @@ class GlyphStore:
         digest.update(self.settings.model_dump_json().encode())
         return digest.hexdigest()[:16]
 
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+    def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """`pixels` `[B, 1, H, W]` in [-1, 1] and `labels` `[B]`."""
         return {
             "pixels": warp_pictures(to_model_range(self.images[index]), random, self.settings),
@@ -120,9 +120,9 @@ def train_recogniser(
     seen, held = glyphs[~glyphs["held_out"]], glyphs[glyphs["held_out"]]
     torch.manual_seed(training.seed)
     model = recogniser(settings, sorted(glyphs["character"].unique()))
-    store = GlyphStore(resize_bilinear(decode_images(seen), SIDE), _labels(model, seen), settings)
+    dataset = GlyphDataset(resize_bilinear(decode_images(seen), SIDE), _labels(model, seen), settings)
     loss = RecogniserLoss(settings)
-    train(model, loss, store, training, name="recogniser", checkpoints=checkpoints, tracker=tracker)
+    train(model, loss, dataset, training, name="recogniser", checkpoints=checkpoints, tracker=tracker)
     if len(held):
         likelihood = log_probabilities(model, decode_images(held))
         model.config.reading_temperature = calibrate(likelihood, _labels(model, held))

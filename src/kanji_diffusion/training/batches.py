@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from kanji_diffusion.core.randomness import SampleRandom, sample_order
-from kanji_diffusion.training.protocols import Batch, Store
+from kanji_diffusion.training.protocols import Batch, IndexedDataset
 from kanji_diffusion.training.settings import TrainingSettings
 
 
@@ -16,7 +16,7 @@ class BatchLoader:
     """Reads one worker's parts of all batches, on a device with an accelerator one part ahead of the training.
 
     Args:
-        store: Where the samples are.
+        dataset: Where the samples are.
         settings: Seed, size of the batches, and the number of parts that each share is divided in.
         device: Where the batches go.
         rank: Number of this worker.
@@ -27,9 +27,9 @@ class BatchLoader:
     """
 
     def __init__(
-        self, store: Store, settings: TrainingSettings, device: torch.device, rank: int = 0, workers: int = 1
+        self, dataset: IndexedDataset, settings: TrainingSettings, device: torch.device, rank: int = 0, workers: int = 1
     ) -> None:
-        self.store, self.settings, self.device = store, settings, device
+        self.dataset, self.settings, self.device = dataset, settings, device
         self.share = settings.batch_size // workers
         self.first = rank * self.share
         self.prefetch = device.type != "cpu"
@@ -54,8 +54,8 @@ class BatchLoader:
         size = self.share // self.settings.accumulate
         first = step * self.settings.batch_size + self.first + part * size
         sample = torch.arange(first, first + size)
-        index = sample_order(self.settings.seed, sample, len(self.store))
-        batch = self.store.gather(index, SampleRandom(self.settings.seed, sample))
+        index = sample_order(self.settings.seed, sample, len(self.dataset))
+        batch = self.dataset.batch(index, SampleRandom(self.settings.seed, sample))
         if self.device.type == "cuda":
             # The GPU fetches pinned memory by itself.
             return sample.pin_memory(), {key: value.pin_memory() for key, value in batch.items()}

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
-from kanji_diffusion.training.protocols import Loss, Store
+from kanji_diffusion.training.protocols import IndexedDataset, Loss
 from kanji_diffusion.training.settings import TrainingSettings, with_resolved_precision
 
 CODE_VERSION = 1
@@ -50,7 +50,12 @@ _NOTES = frozenset({"architectures", "dtype", "model_type"})
 
 
 def run_folder(
-    module: nn.Module, loss: Loss, store: Store, settings: TrainingSettings, name: str, checkpoints: Path | None
+    module: nn.Module,
+    loss: Loss,
+    dataset: IndexedDataset,
+    settings: TrainingSettings,
+    name: str,
+    checkpoints: Path | None,
 ) -> Path | None:
     """Where the checkpoints of a run lie: below `checkpoints`, by everything that its result depends on.
 
@@ -66,7 +71,7 @@ def run_folder(
     parts = {
         "module": module_identity(module),
         "loss": loss.fingerprint(),
-        "store": store.fingerprint(),
+        "store": dataset.fingerprint(),
         "settings": with_resolved_precision(settings).model_dump(exclude=_NOT_OF_THE_RESULT),
         "libraries": library_versions(),
         "code": CODE_VERSION,

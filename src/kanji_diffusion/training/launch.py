@@ -26,7 +26,7 @@ from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.identity import run_folder
 from kanji_diffusion.training.interrupt import stop_on_signal
 from kanji_diffusion.training.loop import Job, Trainer, check
-from kanji_diffusion.training.protocols import Loss, Sheet, Store
+from kanji_diffusion.training.protocols import IndexedDataset, Loss, Sheet
 from kanji_diffusion.training.ray_worker import SECONDS_BETWEEN_LOOKS, Mailbox, work
 from kanji_diffusion.training.settings import TrainingSettings, with_resolved_precision
 from kanji_diffusion.training.tracker import NullTracker, Tracker
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def train(
     module: nn.Module,
     loss: Loss,
-    store: Store,
+    dataset: IndexedDataset,
     settings: TrainingSettings,
     *,
     name: str,
@@ -55,7 +55,7 @@ def train(
     Args:
         module: The model.
         loss: Its loss; a loss of the whole batch can only be trained by one worker.
-        store: Where the samples are.
+        dataset: Where the samples are.
         settings: How to train; with several workers `cluster` decides on the device.
         name: Prefix of the metrics and name of the checkpoint folder.
         cluster: The workers; one trains in this process.
@@ -68,17 +68,17 @@ def train(
         TrainingInterrupted: On SIGTERM, SIGINT or SIGUSR1, after all workers finished the same step and saved.
     """
     tracker = tracker or NullTracker()
-    check(module, loss, store, settings, name, cluster.workers)
+    check(module, loss, dataset, settings, name, cluster.workers)
     checkpoints = checkpoints.absolute() if checkpoints else None
     shared = settings if cluster.workers == 1 else for_workers(settings, cluster)
-    folder = run_folder(module, loss, store, shared, name, checkpoints)
+    folder = run_folder(module, loss, dataset, shared, name, checkpoints)
     if cluster.workers == 1 or _finished(folder, settings):
-        return Trainer(Job(module, loss, settings, name, folder, sheet), store, tracker, Workers()).train()
+        return Trainer(Job(module, loss, settings, name, folder, sheet), dataset, tracker, Workers()).train()
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     ray = connect(cluster)
     mailbox = ray.remote(num_cpus=0, scheduling_strategy=_here(ray))(Mailbox).remote()
-    parcel = {"job": Job(module, loss, shared, name, folder, sheet), "store": share(ray, store), "mailbox": mailbox}
+    parcel = {"job": Job(module, loss, shared, name, folder, sheet), "dataset": share(ray, dataset), "mailbox": mailbox}
     module.load_state_dict(_Driver(ray, name, mailbox, tracker).train(parcel, cluster, folder))
     return module.cpu().eval()
 

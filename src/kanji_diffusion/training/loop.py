@@ -1,4 +1,4 @@
-"""The one training loop: a module, a loss, a store and typed settings.
+"""The one training loop: a module, a loss, a dataset and typed settings.
 
 Everything random is a function of (seed, global sample index), learning rate and EMA decay are functions of the
 step, and a checkpoint holds weights, EMA and optimizer moments. A run that was stopped anywhere therefore ends
@@ -29,7 +29,7 @@ from kanji_diffusion.training.ema import ExponentialMovingAverage
 from kanji_diffusion.training.identity import run_folder
 from kanji_diffusion.training.interrupt import stop_on_signal
 from kanji_diffusion.training.optimizers import Optimizers
-from kanji_diffusion.training.protocols import Batch, Loss, LossOutput, Sheet, Store
+from kanji_diffusion.training.protocols import Batch, IndexedDataset, Loss, LossOutput, Sheet
 from kanji_diffusion.training.report import Report
 from kanji_diffusion.training.settings import TrainingSettings, learning_rate
 from kanji_diffusion.training.tracker import NullTracker, Tracker
@@ -65,7 +65,7 @@ class Job:
 def train(
     module: nn.Module,
     loss: Loss,
-    store: Store,
+    dataset: IndexedDataset,
     settings: TrainingSettings,
     *,
     name: str,
@@ -78,7 +78,7 @@ def train(
     Args:
         module: The model; every parameter with `requires_grad` is trained.
         loss: Maps (module, batch, random numbers) to a LossOutput.
-        store: Where the samples are.
+        dataset: Where the samples are.
         settings: How to train.
         name: Prefix of the metrics and name of the checkpoint folder.
         checkpoints: Folder for checkpoints; None keeps none.
@@ -86,20 +86,24 @@ def train(
         sheet: Draws samples of the module with its averaged weights, every `sheet_every` steps.
 
     Raises:
-        KanjiDiffusionError: If the store is empty, the batch cannot be divided into its parts, too many steps in
+        KanjiDiffusionError: If the dataset is empty, the batch cannot be divided into its parts, too many steps in
             a row were not finite, or a checkpoint cannot be written.
         TrainingInterrupted: On SIGTERM, SIGINT or SIGUSR1, after saving.
     """
-    check(module, loss, store, settings, name)
-    folder = run_folder(module, loss, store, settings, name, checkpoints)
-    return Trainer(Job(module, loss, settings, name, folder, sheet), store, tracker or NullTracker(), Workers()).train()
+    check(module, loss, dataset, settings, name)
+    folder = run_folder(module, loss, dataset, settings, name, checkpoints)
+    return Trainer(
+        Job(module, loss, settings, name, folder, sheet), dataset, tracker or NullTracker(), Workers()
+    ).train()
 
 
-def check(module: nn.Module, loss: Loss, store: Store, settings: TrainingSettings, name: str, workers: int = 1) -> None:
+def check(
+    module: nn.Module, loss: Loss, dataset: IndexedDataset, settings: TrainingSettings, name: str, workers: int = 1
+) -> None:
     """Refuse what cannot be trained by `workers` workers.
 
     Raises:
-        KanjiDiffusionError: If the store is empty, or the batch cannot be divided into its parts.
+        KanjiDiffusionError: If the dataset is empty, or the batch cannot be divided into its parts.
     """
     parts = settings.accumulate * workers
     if settings.batch_size % parts:
@@ -113,7 +117,7 @@ def check(module: nn.Module, loss: Loss, store: Store, settings: TrainingSetting
             f"The loss of {name} is one of the whole batch, so that {parts} parts of it would train another model: "
             "set `accumulate` to 1 and train it in one process."
         )
-    if len(store) == 0:
+    if len(dataset) == 0:
         raise KanjiDiffusionError(
             f"There is nothing to train {name} on: every sample was filtered out; loosen the filter's thresholds."
         )
@@ -124,12 +128,12 @@ class Trainer:
 
     Args:
         job: What is trained.
-        store: Where the samples are.
+        dataset: Where the samples are.
         tracker: Receives the metrics.
         workers: Those that share each batch.
     """
 
-    def __init__(self, job: Job, store: Store, tracker: Tracker, workers: Workers) -> None:
+    def __init__(self, job: Job, dataset: IndexedDataset, tracker: Tracker, workers: Workers) -> None:
         self.job, self.settings, self.name = job, job.settings, job.name
         self.tracker, self.workers = tracker, workers
         self.device = choose_device(self.settings.device)
@@ -145,7 +149,7 @@ class Trainer:
         # All batches are of one size. Without being told, torch takes the next stage's size for one of many, for which
         # its compiler may fail.
         self.forward = torch.compile(self.module, dynamic=False) if compiled else self.module
-        self.loader = BatchLoader(store, self.settings, self.device, workers.rank, workers.size)
+        self.loader = BatchLoader(dataset, self.settings, self.device, workers.rank, workers.size)
         self.step, self.skipped, self.skipped_in_row = 0, 0, 0
         self.report = Report()
 

@@ -16,13 +16,13 @@ from kanji_diffusion.training.settings import TrainingSettings
 Batch = dict[str, torch.Tensor]
 
 
-class Store(Protocol):
+class IndexedDataset(Protocol):
     """An indexed collection of training samples."""
 
     def __len__(self) -> int:
         """Number of entries."""
 
-    def gather(self, index: torch.Tensor, random: SampleRandom) -> Batch:
+    def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """The entries `index` (int64 `[B]`) as tensors with leading dimension B."""
 
     def fingerprint(self) -> str:
@@ -68,7 +68,7 @@ class Train(Protocol):
         self,
         module: nn.Module,
         loss: Loss,
-        store: Store,
+        dataset: IndexedDataset,
         settings: TrainingSettings,
         *,
         name: str,

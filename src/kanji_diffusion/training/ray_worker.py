@@ -71,7 +71,7 @@ def work(parcel: dict[str, Any]) -> dict[str, np.ndarray] | None:
     """One worker's part; the first returns the averaged weights.
 
     Args:
-        parcel: The `job`, the reference of the shared `store`, and the `mailbox`.
+        parcel: The `job`, the reference of the shared `dataset`, and the `mailbox`.
 
     Raises:
         KanjiDiffusionError: If this worker failed alone; Ray Train then starts all again.
@@ -86,7 +86,7 @@ def work(parcel: dict[str, Any]) -> dict[str, np.ndarray] | None:
     workers = _RayWorkers(mailbox)
     _forward_log(mailbox if workers.rank == 0 else None)
     try:
-        trained = _trainer(parcel["job"], parcel["store"], workers, mailbox).train()
+        trained = _trainer(parcel["job"], parcel["dataset"], workers, mailbox).train()
     except KanjiDiffusionError as failure:
         ray.get(mailbox.fail.remote(workers.rank, failure))
         if not _all_failed(mailbox, workers.size):
@@ -110,12 +110,12 @@ def _all_failed(mailbox: Any, size: int) -> bool:
     return True
 
 
-def _trainer(job: Job, store: Any, workers: Workers, mailbox: Any) -> Trainer:
+def _trainer(job: Job, dataset: Any, workers: Workers, mailbox: Any) -> Trainer:
     import ray
 
     failure, found = None, None
     try:
-        found = ray.get(store)
+        found = ray.get(dataset)
         if job.folder and not job.folder.is_dir():
             raise FileNotFoundError(2, "No such folder", str(job.folder))
     except (OSError, ray.exceptions.RaySystemError) as error:

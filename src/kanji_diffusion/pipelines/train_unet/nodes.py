@@ -22,7 +22,7 @@ from kanji_diffusion.diffusion.conditioning import Conditioning
 from kanji_diffusion.diffusion.gate import require_passed
 from kanji_diffusion.diffusion.latents import (
     CaptionDropoutSettings,
-    LatentStore,
+    LatentDataset,
     StyleRepeats,
     encode_glyphs,
     stage_glyphs,
@@ -181,7 +181,7 @@ def train_stage(
     train(
         conditioning.module(unet),
         DiffusionLoss(schedule, loss, stage.emphasis),
-        LatentStore.of_stage(latents, conditioning.entries, dropout.rate),
+        LatentDataset.of_stage(latents, conditioning.entries, dropout.rate),
         stage.training,
         name=f"unet_{name}",
         cluster=cluster,
