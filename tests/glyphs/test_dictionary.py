@@ -144,6 +144,11 @@ def test_unknown_characters_are_named(dictionary: pd.DataFrame) -> None:
         select_characters(dictionary, CharacterSelection(characters="水A丿"))
 
 
+def test_white_space_and_variation_selectors_are_no_characters(dictionary: pd.DataFrame) -> None:
+    listed = CharacterSelection(characters="一 二\u3000三\n葛\U000e0100\ufe00")
+    assert set(select_characters(dictionary, listed)["character"]) == set("一二三葛")
+
+
 def test_an_empty_selection_is_one_sentence(dictionary: pd.DataFrame) -> None:
     with pytest.raises(KanjiDiffusionError, match="selection of characters is empty"):
         select_characters(dictionary, CharacterSelection())

@@ -92,6 +92,12 @@ def test_a_face_that_a_rule_misses_is_named(tmp_path: Path, make_font: FontMaker
         list_faces(tmp_path / "fonts", settings, five)
 
 
+def test_a_name_with_brackets_is_a_name(tmp_path: Path, make_font: FontMaker, five: pd.DataFrame) -> None:
+    make_font(tmp_path / "fonts" / "TestSans[wght].ttf", SQUARES)
+    named = FontSettings(faces=(FaceRule(pattern="TestSans[wght].ttf", style="gothic"),))
+    assert list_faces(tmp_path / "fonts", named, five)["verdict"].tolist() == ["kept"]
+
+
 def test_two_faces_of_one_name_stay_apart(tmp_path: Path, make_font: FontMaker, five: pd.DataFrame) -> None:
     make_font(tmp_path / "fonts" / "a.ttf", SQUARES)
     make_font(tmp_path / "fonts" / "b.ttf", SQUARES | {"水": [(0, 0, 400, 400)]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -45,6 +46,7 @@ _ABOUT_THE_CHARACTER = re.compile(
 
 # "two-branch tree radical (no. 115)", "two-stroke water radical or ice radical (no. 15)"
 _RADICAL_NAME = re.compile(r"([a-z' -]+?)(?: or [a-z' -]+)? radical\b.*\(no\. ?\d+\)")
+_NO_CHARACTERS = ("Zs", "Zl", "Zp", "Cc", "Cf", "Mn")  # Unicode categories
 
 
 class CharacterSelection(Settings):
@@ -53,7 +55,9 @@ class CharacterSelection(Settings):
     grades: tuple[int, ...] = Field(default=(), description="School grades: 1-6, 8 (rest of jouyou), 9-10 (names).")
     jouyou: bool = Field(default=False, description="The 2,136 characters of general use.")
     frequency_rank: int | None = Field(default=None, ge=1, description="The so many most frequent in newspapers.")
-    characters: str = Field(default="", description="Characters named one by one, such as '雷龍'.")
+    characters: str = Field(
+        default="", description="Characters named one by one, such as '雷龍'; white space between them is ignored."
+    )
     all: bool = Field(default=False, description="Everything in the dictionary.")
     limit: int | None = Field(default=None, ge=1, description="Keep at most so many, the most frequent first.")
 
@@ -110,7 +114,8 @@ def select_characters(dictionary: pd.DataFrame, selection: CharacterSelection) -
             meaning.
     """
     has_meaning = dictionary["meanings"].map(len) > 0
-    named = set(selection.characters)
+    # White space and variation selectors, which choose a variant of the character before them, are no characters.
+    named = {letter for letter in selection.characters if unicodedata.category(letter) not in _NO_CHARACTERS}
     if lost := named - set(dictionary.loc[has_meaning, "character"]):
         raise KanjiDiffusionError(
             f"No English meaning in the dictionary for {'、'.join(sorted(lost))}, so no caption can be "

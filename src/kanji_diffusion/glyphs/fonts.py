@@ -31,7 +31,8 @@ class FaceRule(Settings):
 
     pattern: str = Field(
         min_length=1,
-        description="Glob on the end of the file's path, such as 'ipaexg.ttf'; the first that fits wins.",
+        description="Glob on the end of the file's path, or that end literally, such as 'NotoSansJP[wght].ttf'; the "
+        "first rule that fits wins.",
     )
     style: str = Field(min_length=1, description="Style class, a key of the captions' style words.")
     held_out: bool = Field(default=False, description="Never trained on: kept to check that models read unseen faces.")
@@ -48,6 +49,10 @@ class FaceRule(Settings):
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"the face pattern {pattern!r} must stay inside the font folder")
         return pattern
+
+    def fits(self, path: str) -> bool:
+        """Whether the rule names the file at this path in the font folder, by its pattern or literally."""
+        return f"/{path}".endswith(f"/{self.pattern}") or PurePosixPath(path).match(self.pattern)
 
 
 class AuditSettings(Settings):
@@ -276,9 +281,7 @@ def _match_files(folder: Path, settings: FontSettings) -> dict[str, FaceRule | N
         for path in folder.rglob("*")
         if path.suffix.lower() in _SUFFIXES and path.is_file()
     )
-    matches = {
-        path: next((rule for rule in settings.faces if PurePosixPath(path).match(rule.pattern)), None) for path in paths
-    }
+    matches = {path: next((rule for rule in settings.faces if rule.fits(path)), None) for path in paths}
     for rule in settings.faces:
         if rule not in matches.values():
             _LOGGER.warning("No font file in %s matches %r: that face is left out.", folder, rule.pattern)
