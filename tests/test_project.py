@@ -152,8 +152,9 @@ def test_the_best_of_two_is_drawn_again_bit_for_bit(project, kedro_run_here, fin
     newest = project / "data/test/07_model_output/generated" / versions(project, "07_model_output/generated")[-1]
     pictures = sorted((newest / "generated").iterdir())
     assert len(pictures) == 2 * 4 * 2
-    # Whole paths, one a line, below the log.
-    assert drawn.output.splitlines()[-16:] == list(map(str, pictures))
+    # Whole paths, one a line.
+    told = [line for line in drawn.stdout.splitlines() if line.startswith(str(newest))]
+    assert sorted(told) == [str(picture) for picture in pictures]
     with Image.open(pictures[-1]) as picture:
         lineage = json.loads(picture.text["kanji-diffusion"])
     assert (lineage["word"], lineage["candidates"], lineage["sampling"]["sampler"]) == ("thunder dragon", 2, "plms")
@@ -177,7 +178,7 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
     ("options", "sentence"),
     [
         (["--pipelines=generate", "--params=prompt=water,style=graffiti"], "graffiti.*brush"),
-        (["--pipelines=generate", "--params=prompt= "], "`prompt` is null: give a meaning"),
+        (["--pipelines=generate", "--params=prompt= "], "`prompt` is '': give a meaning"),
         (
             ["--pipelines=generate", "--params=sampling.sampler=heun9"],
             "'heun9' is unknown: choose one of ddpm",
