@@ -24,7 +24,7 @@ from kanji_diffusion.scoring.component_training import (
     train_component_recogniser,
 )
 from kanji_diffusion.scoring.components import ComponentRecogniser, ComponentSettings, Vocabulary, parts_of
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")

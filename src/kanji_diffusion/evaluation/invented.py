@@ -24,7 +24,8 @@ from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.planning.planner import Plan, Planner
+from kanji_diffusion.planning.plan import Plan
+from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.component_reading import components_found

@@ -39,11 +39,11 @@ class AestheticSettings(Settings):
     """Which aesthetic head scores the glyphs, and how one is trained."""
 
     head: str = Field(TRAINED, description="`trained` here, or the file of a LAION predictor (linear or MLP).")
-    pairs: int = Field(400, ge=10, description="Glyphs that are spoilt, each once and once more strongly.")
+    pairs: int = Field(400, ge=10, description="Glyphs that are degraded, each once weakly and once strongly.")
     penalty: float = Field(
         1.0, gt=0, description="Weight of the squared weights in the head's loss: a larger one makes a flatter score."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Draws the glyphs, how they are spoilt, and those that check.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Draws the glyphs, their degradations, and those that check.")
 
 
 class Ranker(nn.Module):

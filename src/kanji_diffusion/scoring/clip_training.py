@@ -18,7 +18,9 @@ from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import resize_bilinear, to_model_range
 from kanji_diffusion.imaging.warp import WarpSettings, warp_pictures
 from kanji_diffusion.scoring.clip import TRAINED, ClipScorer, ClipSettings, Towers, build_scorer, towers
-from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.protocols import Batch, LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 

@@ -31,7 +31,9 @@ from kanji_diffusion.scoring.components import (
     Vocabulary,
     component_recogniser,
 )
-from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.protocols import Batch, LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 _IGNORED = -100

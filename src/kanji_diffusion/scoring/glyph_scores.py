@@ -27,7 +27,7 @@ def score_glyphs(
     reader: ResNetForImageClassification,
     cluster: ClusterSettings,
 ) -> pd.DataFrame:
-    """Scores and ink measures of every glyph, `consensus` for the training glyphs only.
+    """Scores and ink measures of every glyph; its likeness to other faces only for the training glyphs.
 
     Args:
         glyphs: Rows with `character`, `style`, `face_id`, `view`, `split` and `image`.
@@ -38,8 +38,9 @@ def score_glyphs(
         cluster: The workers that share the work.
 
     Returns:
-        `glyphs` without `image`, with `caption`, `clip_score`, `aesthetic_score`, `reading_margin`, what `ink_measures`
-        returned, and for training glyphs `consensus` (likeness to other faces) and `looks_like`.
+        `glyphs` without `image`, with `caption`, `clip_score`, `aesthetic_score`, `reading_margin`, the columns of
+        `ink_measures`, `consensus` (likeness to the character in other faces, negative for a wrong glyph) and
+        `looks_like` (the other character that is most like it).
     """
     long = captions.loc[captions["form"] == "long", ["character", "style", "text"]]
     scored = glyphs.drop(columns="image").merge(long, on=["character", "style"], how="left")
@@ -51,11 +52,15 @@ def score_glyphs(
     columns = (images, texts, scored["character"].tolist())
     blocks = [tuple(each[i : i + _BLOCK] for each in columns) for i in range(0, len(images), _BLOCK)]
     measured = mapper(cluster, on_devices=False)(partial(_score_block, scorer, head, reader), blocks)
-    offered = scored[scored["split"] == "train"]
-    pictured = (offered[column].to_numpy() for column in ("character", "face_id", "view"))
-    excess, looks_like = picture_unlikeness(images[offered.index], *pictured)
-    agreed = pd.DataFrame({"consensus": -excess, "looks_like": looks_like}, index=offered.index)
-    return pd.concat([scored, pd.concat(measured, ignore_index=True), agreed], axis=1)
+    return pd.concat([scored, pd.concat(measured, ignore_index=True), _consensus(scored, images)], axis=1)
+
+
+def _consensus(glyphs: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
+    """`consensus` and `looks_like` of the training glyphs, with their index."""
+    offered = glyphs[glyphs["split"] == "train"]
+    columns = (offered[column].to_numpy() for column in ("character", "face_id", "view"))
+    unlikeness, looks_like = picture_unlikeness(images[offered.index], *columns)
+    return pd.DataFrame({"consensus": -unlikeness, "looks_like": looks_like}, index=offered.index)
 
 
 def _score_block(

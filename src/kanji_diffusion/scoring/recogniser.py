@@ -22,7 +22,9 @@ from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import interpolate, resize_bilinear, to_model_range
 from kanji_diffusion.imaging.warp import WarpSettings, warp_pictures
-from kanji_diffusion.training.loop import Batch, LossOutput, TrainingSettings, train
+from kanji_diffusion.training.loop import train
+from kanji_diffusion.training.protocols import Batch, LossOutput
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 SIDE = 64

@@ -28,7 +28,7 @@ from kanji_diffusion.scoring import (
 )
 from kanji_diffusion.scoring.clip import ClipScorer, ClipSettings
 from kanji_diffusion.scoring.components import ComponentRecogniser, ComponentSettings
-from kanji_diffusion.training.loop import TrainingSettings
+from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import Tracker
 
 
