@@ -19,6 +19,7 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
+from kanji_diffusion.core.settings import model_of
 from kanji_diffusion.parameters import READ_BY_HOOKS
 from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
 from kanji_diffusion.sampling.sampler import DrawingSettings
@@ -239,11 +240,8 @@ def _limits(metadata: list[Any]) -> str:
 
 
 def _model(hint: Any) -> type[BaseModel] | None:
-    """The model that a type hint names, None left aside."""
-    for one in (hint, *(get_args(hint) if get_origin(hint) in (Union, types.UnionType) else ())):
-        if isinstance(one, type) and issubclass(one, BaseModel):
-            return one
-    return None
+    """The model that a type hint names; None for a list or mapping of models."""
+    return None if get_origin(hint) in (tuple, dict) else model_of(hint)
 
 
 def _known(hint: Any) -> type[BaseModel]:
@@ -254,9 +252,7 @@ def _known(hint: Any) -> type[BaseModel]:
 
 def _entry(hint: Any) -> type[BaseModel] | None:
     """The model of a list's or mapping's entries."""
-    return (
-        next((one for one in map(_model, get_args(hint)) if one), None) if get_origin(hint) in (tuple, dict) else None
-    )
+    return model_of(hint) if get_origin(hint) in (tuple, dict) else None
 
 
 def _summary(model: type[BaseModel]) -> str:

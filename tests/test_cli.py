@@ -233,6 +233,8 @@ def test_text_of_the_command_line_stays_text(given, read):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
+        ('prompt="', "close every bracket and quotation mark"),
+        ('prompt="left fish', "close every bracket and quotation mark"),
         ("prompt=[water #1]", "put quotation marks around an entry of a list"),
         ("prompt=${secret}", "would refer to another parameter: leave it out"),
         ("a=1,a.b=2", "`a.b` and a value for `a` itself: give one of them"),

@@ -105,6 +105,8 @@ def _read_value(text: str, *, keep_text: bool) -> Any:
     Raises:
         YAMLError: If a bracket or quotation mark is not closed.
     """
+    if text[:1] == '"' and (len(text) < 2 or text[-1] != '"'):
+        raise YAMLError("a quotation mark is not closed")
     whole = text[:1] in ("[", "{") or (len(text) > 1 and text[0] in "\"'" and text[-1] == text[0])
     if keep_text:
         return yaml.load(text, yaml.BaseLoader) if whole else None if text == "null" else text

@@ -8,7 +8,7 @@ the states of the padding included, and an attention mask inside the encoder onl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,12 @@ def word_tokenizer(texts: Iterable[str], phrases: Iterable[str], max_length: int
 def most_tokens(text: str) -> int:
     """The most tokens that a trained encoder can make of `text`, whatever names it knows."""
     return len(_WORD.findall(text.lower())) + 2
+
+
+def tokenizer_fits(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[str]], list[bool]]:
+    """A function that says of each text whether it is no longer than the tokenizer's limit."""
+    limit = tokenizer.model_max_length
+    return lambda texts: [len(tokens) <= limit for tokens in tokenizer(list(texts), verbose=False).input_ids]
 
 
 class TextConditionedUNet(nn.Module):

@@ -27,8 +27,8 @@ class CandidateSettings(Settings):
     count: int = Field(1, ge=1, le=64, description="Pictures drawn for each that is kept.")
     judge: Literal["recogniser", "clip"] = Field(
         "recogniser",
-        description="Who chooses: the recogniser, by how far the character whose caption the prompt is outdoes all "
-        "others (a free prompt is judged by clip), or clip, by the CLIP score.",
+        description="What chooses: recogniser keeps the picture with the largest margin of the intended character over "
+        "the next likeliest one (clip chooses for a prompt that intends none), clip that with the highest CLIP score.",
     )
 
 

@@ -11,18 +11,11 @@ from diffusers import StableDiffusionPipeline
 
 from kanji_diffusion.core.cluster import ClusterSettings, mapper
 from kanji_diffusion.core.progress import Progress
-from kanji_diffusion.glyphs.captions import Fits
 from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.sampling.sampler import DrawingSettings, draw
 
 # Pictures that are sent to a worker at once.
 _BLOCK = 64
-
-
-def prompt_fits(model: StableDiffusionPipeline) -> Fits:
-    """Tells of each prompt whether the text encoder of `model` reads it whole."""
-    limit = model.tokenizer.model_max_length
-    return lambda texts: [len(tokens) <= limit for tokens in model.tokenizer(list(texts), verbose=False).input_ids]
 
 
 def draw_requests(

@@ -96,10 +96,6 @@ class Seed(RootModel[int]):
     root: int = Field(ge=0, lt=2**31)
 
 
-class NegativePrompt(RootModel[str]):
-    """What guidance leads away from, taken as it is; empty for the empty caption."""
-
-
 def list_requests(
     prompts: Prompts,
     prompts_file: PromptsFile | None,

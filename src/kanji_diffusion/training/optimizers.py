@@ -30,15 +30,15 @@ class Optimizers:
         self._named = {name: value for name, value in module.named_parameters() if value.requires_grad}
         self.parameters = list(self._named.values())
         tables = {part.weight for part in module.modules() if isinstance(part, nn.Embedding)}
-        turned = [
+        matrices = [
             each for each in self.parameters if settings.optimizer == "muon" and is_matrix(each) and each not in tables
         ]
-        others = [each for each in self.parameters if each not in set(turned)]
+        others = [each for each in self.parameters if each not in set(matrices)]
         self.optimizers: list[torch.optim.Optimizer] = []
         if others:
             self.optimizers.append(_adamw(others, settings))
-        if turned:
-            self.optimizers.append(Muon(turned, settings.learning_rate, settings.betas[0], settings.weight_decay))
+        if matrices:
+            self.optimizers.append(Muon(matrices, settings.learning_rate, settings.betas[0], settings.weight_decay))
         self._owners = {
             parameter: optimizer
             for optimizer in self.optimizers

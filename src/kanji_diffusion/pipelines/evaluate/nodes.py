@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.diffusion.text import tokenizer_fits
 from kanji_diffusion.evaluation import components, invented, metrics, novelty, page, planner, sampling_grid, zero_shot
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot
 from kanji_diffusion.evaluation.samples import check_trained_styles, sample_grid, sample_requests
@@ -23,7 +24,7 @@ from kanji_diffusion.glyphs.fonts import FontSettings
 from kanji_diffusion.glyphs.render import RenderSettings
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.sampling.export import TextToKanji
-from kanji_diffusion.sampling.prompts import draw_requests, prompt_fits
+from kanji_diffusion.sampling.prompts import draw_requests
 from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
@@ -80,7 +81,7 @@ def draw_zero_shot(
         caption_settings,
         settings.zero_shot,
         settings.seed,
-        prompt_fits(model.pipeline),
+        tokenizer_fits(model.pipeline.tokenizer),
     )
     return draw_requests(model.pipeline, requests, sampling, cluster)
 
@@ -168,7 +169,7 @@ def draw_invented(
         styles,
         model.planner,
         caption_settings,
-        prompt_fits(model.pipeline),
+        tokenizer_fits(model.pipeline.tokenizer),
         settings.invented.limit,
         settings.seed,
     )

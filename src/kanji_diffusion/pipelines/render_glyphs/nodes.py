@@ -9,7 +9,7 @@ from PIL import Image
 
 from kanji_diffusion.core.cluster import ClusterSettings, mapper
 from kanji_diffusion.core.progress import Progress
-from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, load_text_encoder, most_tokens
+from kanji_diffusion.diffusion.text import TRAINED, TextEncoderSettings, load_text_encoder, most_tokens, tokenizer_fits
 from kanji_diffusion.glyphs import (
     captioning,
     captions,
@@ -157,6 +157,4 @@ def _fits(encoder: TextEncoderSettings) -> captions.Fits:
     """Whether the text encoder reads a text whole."""
     if encoder.source == TRAINED:
         return lambda texts: [most_tokens(text) <= encoder.max_length for text in texts]
-    tokenizer = load_text_encoder(encoder).tokenizer
-    limit = tokenizer.model_max_length
-    return lambda texts: [len(tokens) <= limit for tokens in tokenizer(list(texts), verbose=False).input_ids]
+    return tokenizer_fits(load_text_encoder(encoder).tokenizer)
