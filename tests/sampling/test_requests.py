@@ -86,7 +86,7 @@ def test_prompts_of_all_kinds_become_compositions(planner, tmp_path, caplog):
     assert found["plan_source"].tolist() == ["character"] * 4 + ["ids"] * 2 + ["parts"] * 2 + ["word"] * 2
     assert found["ids"].tolist()[:6] == ["⿰氵毎"] * 4 + ["⿰魚雷"] * 2
     assert found["ids"].nunique() == 4
-    assert "submarine = water beside boat, from 潜水艦" in caplog.text
+    assert "submarine = boat beside water, from 潜水艦" in caplog.text
     assert found["reason"].notna().all()
 
 

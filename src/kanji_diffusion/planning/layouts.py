@@ -10,6 +10,7 @@ from itertools import permutations
 
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import LAYOUTS, Composition
+from kanji_diffusion.planning.existing import ExistingCharacters
 
 MOST_STROKES = 14
 """Of one part: more do not fit into a slot at the sizes that are drawn."""
@@ -36,14 +37,13 @@ class SeenLayouts:
         self._uses: Counter[str] = Counter()
         self._slots: Counter[tuple[str, int]] = Counter()
         self._forms: dict[tuple[str, str, int], Counter[str]] = {}
-        self._keys: set[object] = set()
+        self._existing = ExistingCharacters(compositions)
         for character in compositions.characters():
             self._count(compositions.of(character))
 
     def _count(self, composition: Composition) -> None:
         if not composition.layout:
             return
-        self._keys |= {_unordered(composition), composition.key()}
         for place, part in enumerate(composition.parts):
             if not part.base:
                 continue
@@ -54,8 +54,15 @@ class SeenLayouts:
             self._forms.setdefault(key, Counter())[part.form or part.base] += 1
 
     def exists(self, composition: Composition) -> bool:
-        """Whether a character is made of the same components in the same layout, or of the same in another one."""
-        return composition.key() in self._keys or _unordered(composition) in self._keys
+        """Whether a character is made of the same components, in this layout or another one."""
+        return self._existing.has(composition)
+
+    def seen(self, composition: Composition) -> int:
+        """In how many characters the parts stand in their slots, the least of all parts."""
+        return min(
+            self.seen(part) if not part.base else self._seen[part.base, composition.layout or "", place]
+            for place, part in enumerate(composition.parts)
+        )
 
     def fit(self, component: str, layout: str, place: int) -> float:
         """Logarithm of how usual a component is in a slot, of all the slots that it could stand in."""
@@ -117,7 +124,3 @@ class SeenLayouts:
         forms = self._forms.get((component, layout, place))
         form = forms.most_common(1)[0][0] if forms else component
         return replace(part, form=form, base=component)
-
-
-def _unordered(composition: Composition) -> tuple[object, ...]:
-    return ("parts", *sorted(map(str, composition.key()[1:])))

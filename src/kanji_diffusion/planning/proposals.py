@@ -39,6 +39,9 @@ _IN_PLACE, _UNLIKE, _ALIKE, _NESTED, _SELDOM = -0.1, -0.6, 0.6, -0.2, -0.05
 _SEMANTIC, _FIRST, _SECOND = 0.06, 0.3, 0.5
 # Weight of the fit of a layout, and cost of each stroke above `_LIGHT`.
 _FIT, _STROKE, _LIGHT = 0.06, -0.03, 18
+# Cost of a part in a slot where it stands in no character, divided by the square of one more than those where it does:
+# what a model has hardly seen somewhere, it does not draw well there.
+_UNSEEN = -0.4
 _FEWEST_STROKES = 2
 _SEMANTIC_TRIED, _SECOND_TRIED, _ARRANGED = 8, 12, 2
 # In how many proposals for a meaning a component may be.
@@ -199,6 +202,7 @@ class Proposer:
         score += _STROKE * max(0, strokes - _LIGHT)
         for fit, composition in islice(self.layouts.arrangements(parts), _ARRANGED):
             label = f"{meaning} = {describe_briefly(self._compositions, composition)}"
+            unseen = _UNSEEN / (1 + self.layouts.seen(composition)) ** 2
             yield Plan(
                 asked=meaning,
                 subject=self._compositions.describe(composition),
@@ -207,7 +211,7 @@ class Proposer:
                 character=None,
                 source=source,
                 reason=f"{label}, {origin}",
-                score=round(score + _FIT * fit, 3),
+                score=round(score + _FIT * fit + unseen, 3),
                 label=label,
             )
 
