@@ -25,6 +25,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import mlflow
+from benchmarks.project import copy_project
 from tests.training.toy_run import (
     INTERRUPTED,
     MODELS,
@@ -44,10 +45,10 @@ _KEDRO = (
 )
 
 
-def by_nodes(root: Path, raw: Path, stops: int, seed: int) -> float:
+def by_nodes(root: Path, stops: int, seed: int) -> float:
     """Stop and restart child processes that call the nodes."""
     context, draw = processes(), random.Random(seed)
-    write_inputs(raw, root / "inputs")
+    write_inputs(Path("data", "01_raw"), root / "inputs")
     began = time.perf_counter()
     straight = root / "straight"
     child = start(context, root / "inputs", straight, _STEPS)
@@ -92,16 +93,9 @@ def stopped(
     return 0.0 if child.exitcode in expected else time.perf_counter() - began
 
 
-def by_kedro(root: Path, raw: Path, seed: int) -> float:
+def by_kedro(root: Path, seed: int) -> float:
     """Stop and restart `kedro run`."""
-    here, draw = Path.cwd(), random.Random(seed)
-    made = root / "made"
-    for name in ("conf", "src"):
-        shutil.copytree(here / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", ".telemetry"):
-        shutil.copy(here / name, made)
-    (made / "data").mkdir()
-    (made / "data" / "01_raw").symlink_to(raw)
+    made, draw = copy_project(root / "made"), random.Random(seed)
     kedro(made, "render_glyphs,filter_glyphs").wait()
     straight = shutil.copytree(made, root / "straight", symlinks=True)
     kedro(straight, "train_vae,train_unet").wait()
@@ -154,10 +148,9 @@ def main() -> None:
     parser.add_argument("--kedro", action="store_true")
     given = parser.parse_args()
     print(__doc__.splitlines()[0], flush=True)
-    raw = (Path.cwd() / "data" / "01_raw").resolve()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        worst = by_kedro(root, raw, given.seed) if given.kedro else by_nodes(root, raw, given.stops, given.seed)
+        worst = by_kedro(root, given.seed) if given.kedro else by_nodes(root, given.stops, given.seed)
     print(f"Largest difference in weights, averages, moments and logged figures: {worst}")
     raise SystemExit(worst != 0)
 

@@ -24,9 +24,12 @@ FOLDER = PROJECT_ROOT / "benchmarks"
 # How each benchmark is run on the project at toy size, and what it must print. On a machine without a GPU
 # training_throughput leaves out its large UNets.
 RUNS = {
+    "chaos": (
+        "--kills=2 --pairs=0 --nodes=render_glyphs.read_dictionary,render_glyphs.read_compositions",
+        r"\| kills \| 2 \| 0 \|\n\| the same command again \| 1 \| 0 \|\n",
+    ),
     "component_recogniser": ("2 --env=test", r"never_seen +[1-9]\d* +[01]\.\d{3} "),
     "exact_resume": ("1", r"SIGTERM: .*\nSIGKILL: .*\nLargest difference .*: 0\.0\n"),
-    "kill_storm": ("2", r"2 kills in .*\nLargest difference .*: 0\.0\n"),
     "ocr_engine": ("--env=test", r"all styles +[01]\.\d+ +[01]\.\d+ "),
     "planner": ("--plans=1 --every=400 --env=test", r"component, 3 meanings +5 +1\d{3} +0\.\d+ "),
     "recipes": (

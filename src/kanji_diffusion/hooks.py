@@ -28,6 +28,7 @@ from kanji_diffusion import tracking
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.datasets import PictureFolderDataset, RawPathDataset, RegisteredModelDataset, TrackerDataset
+from kanji_diffusion.datasets.local import refuse_unsavable
 from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.parameters import check_together, refuse_unread, validated
 
@@ -157,6 +158,7 @@ class ProjectHooks:
         load = partial(_config_loader, context.env, str(context.config_loader.conf_source))
         chosen = run_params["pipeline_names"] or ["__default__"]
         refuse_unread(run_params["runtime_params"], chosen, kedro_project.pipelines, load)
+        refuse_unsavable(pipeline, catalog)
         versions = {name: _pin(name, catalog) for name in sorted(pipeline.inputs()) if not is_parameter(name)}
         _set_threads(context.config_loader["parameters"].get("threads"))
         run_options = context.mlflow.tracking.run

@@ -1,12 +1,36 @@
 import os
+import re
 import resource
 import signal
+from functools import partial
 
+import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from kedro.io import DatasetError, Version
+from PIL import Image
+from safetensors.torch import save_file
 
-from kanji_diffusion.datasets import ArrayFolderDataset, ReportDataset
-from kanji_diffusion.datasets.local import atomic_path
+from kanji_diffusion.datasets import (
+    ArrayFolderDataset,
+    ImageSheetDataset,
+    ModelFolderDataset,
+    PictureFolderDataset,
+    ReportDataset,
+    TableDataset,
+)
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 100), dtype=np.uint8))
+
+
+class Weights:
+    """Saved as models are, with an error of another kind when that fails."""
+
+    def save_pretrained(self, folder):
+        folder.mkdir()
+        save_file({"weight": torch.ones(10_000)}, folder / "model.safetensors")
 
 
 @pytest.fixture
@@ -42,41 +66,85 @@ def test_a_failure_leaves_nothing_behind(tmp_path, report):
     assert not report.exists()
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(tmp_path, report):
+@pytest.mark.parametrize(
+    ("dataset", "data"),
+    [
+        (ReportDataset, {"long": "x" * 10_000}),
+        (ArrayFolderDataset, {"latents": np.ones(10_000)}),
+        (ImageSheetDataset, NOISE),
+        (PictureFolderDataset, {"first": NOISE, "second": NOISE}),
+        (TableDataset, pd.DataFrame({"number": np.random.default_rng(0).random(10_000)})),
+        (partial(ModelFolderDataset, class_path="torch.nn.Linear"), Weights()),
+    ],
+    ids=["report", "arrays", "sheet", "pictures", "table", "model"],
+)
+def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing_behind(tmp_path, dataset, data):
+    dataset = dataset(filepath=str(tmp_path / "made"), version=Version(None, "v1"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
     try:
         with pytest.raises(DatasetError) as told:
-            report.save({"long": "x" * 10_000})
+            dataset.save(data)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    target = tmp_path / "report.json/v1/report.json"
+    target = tmp_path / "made/v1"
     expected = f"{target} cannot be written (File too large): correct that and run the same command again."
     assert str(told.value) == expected
-    assert files_in(tmp_path) == []
+    assert list(target.parent.iterdir()) == []
+    assert not dataset.exists()
+    dataset.save(data)
+    assert dataset.exists()
 
 
 def test_a_killed_writer_leaves_no_version(tmp_path):
+    filepath = str(tmp_path / "latents")
     writer = os.fork()
     if writer == 0:
-        with atomic_path(tmp_path / "latents" / "v1" / "latents") as path:
-            path.mkdir()
-            (path / "train.npy").write_bytes(b"half")
-            os.kill(os.getpid(), signal.SIGKILL)
+        dataset = ArrayFolderDataset(filepath=filepath, version=Version(None, "v1"))
+        dataset._write = lambda data, path: (path.mkdir(), os.kill(os.getpid(), signal.SIGKILL))
+        dataset.save({})
     assert os.waitstatus_to_exitcode(os.waitpid(writer, 0)[1]) == -signal.SIGKILL
-    assert files_in(tmp_path)
-    dataset = ArrayFolderDataset(filepath=str(tmp_path / "latents"), version=Version(None, None))
+    assert list((tmp_path / "latents").iterdir())
+    dataset = ArrayFolderDataset(filepath=filepath, version=Version(None, "v2"))
     assert not dataset.exists()
+    dataset.save({"train": np.ones(3)})
+    assert files_in(tmp_path) == ["latents/v2/latents/train.npy"]
+    assert [path.name for path in (tmp_path / "latents").iterdir()] == ["v2"]
 
 
-def test_a_folder_appears_complete_or_not_at_all(tmp_path):
-    target = tmp_path / "model"
-    with atomic_path(target) as path:
-        path.mkdir()
-        (path / "part").mkdir()
-        (path / "part" / "weights").write_text("w")
-        assert not target.exists()
-    assert files_in(tmp_path) == ["model/part/weights"]
+def test_a_version_without_content_is_not_the_newest(tmp_path, report):
+    report.save({"first": 1})
+    (tmp_path / "report.json" / "v2").mkdir()
+    newest = ReportDataset(filepath=str(tmp_path / "report.json"), version=Version(None, None))
+    assert newest.resolve_load_version() == "v1"
+    assert newest.load() == {"first": 1}
+
+
+def test_what_would_not_be_the_newest_version_is_not_begun(kedro_run, mlflow_store, toy_project):
+    later = toy_project / "data/03_primary/glyphs.parquet/2222-01-01T00.00.00.000Z/glyphs.parquet"
+    later.parent.mkdir(parents=True)
+    later.touch()
+    refused = kedro_run("--pipeline=drawing")
+    assert refused.exit_code == 1
+    sentence = (
+        r"Error: `glyphs` has the version 2222-01-01T00\.00\.00\.000Z, and it is 20\S+Z now: set the clock of this "
+        r"machine right or move that version out of \S+/glyphs\.parquet, since it would be read in place of what"
+    )
+    assert re.search(sentence, refused.output)
+    assert mlflow_store.search_runs([mlflow.get_experiment_by_name("kanji-diffusion").experiment_id]) == []
+    later.parent.rename(toy_project / "elsewhere")
+    assert kedro_run("--pipeline=drawing").exit_code == 0
+
+
+def test_a_run_that_could_not_save_is_not_begun(kedro_run, toy_project):
+    # As a folder that is read-only, but so for every user.
+    (toy_project / "data" / "03_primary").touch()
+    refused = kedro_run("--pipeline=drawing")
+    assert refused.exit_code == 1
+    assert re.search(
+        r"Error: \S+/data/03_primary/\S+ cannot be written \(Not a directory\): correct that", refused.output
+    )
+    assert "Running node" not in refused.output
 
 
 def test_an_address_is_refused():

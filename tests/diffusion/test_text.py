@@ -26,6 +26,15 @@ def test_a_caption_that_would_be_cut_is_refused(text_encoder):
         text_encoder.states(["a " * 30])
 
 
+def test_what_is_saved_does_not_tell_what_was_read_before(text_encoder, tmp_path):
+    for name in ("first", "again"):
+        text.TextEncoder(text_encoder.tokenizer, text_encoder.model).save_pretrained(tmp_path / name)
+        text_encoder.states(["water"])
+    for saved in (tmp_path / "first").iterdir():
+        assert saved.read_bytes() == (tmp_path / "again" / saved.name).read_bytes(), saved.name
+    assert '"padding": null' in " ".join((tmp_path / "again" / "tokenizer.json").read_text().split())
+
+
 def test_a_source_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(KanjiDiffusionError, match="cannot be loaded"):
         text.load_text_encoder(text.TextEncoderSettings(source=str(tmp_path)))

@@ -41,6 +41,10 @@ def html(contents):
     return page.render_page(*contents[0], contents[1]), contents[0][0]
 
 
+def test_the_same_figures_make_the_same_page(contents, html):
+    assert page.render_page(*contents[0], contents[1]) == html[0]
+
+
 def test_without_compositions_it_says_why_there_is_nothing_about_them(contents):
     text = page.render_page(*contents[0])
     assert "the captions do not tell how characters are built" in text

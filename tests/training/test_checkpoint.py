@@ -11,6 +11,7 @@ import torch
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.files import file_sha256
+from kanji_diffusion.training import checkpoint
 from kanji_diffusion.training.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
 
 
@@ -156,6 +157,44 @@ def test_remains_of_a_killed_save_are_not_taken_for_a_checkpoint(tmp_path):
     assert newest_checkpoint(tmp_path).step == 10
     save_checkpoint(tmp_path, state(20))
     assert not remains.exists()
+
+
+def test_a_step_that_another_process_has_saved_is_kept(tmp_path):
+    theirs = save_checkpoint(tmp_path, state(10)) / "module.safetensors"
+    made = theirs.stat().st_ino
+    save_checkpoint(tmp_path, state(10))
+    assert theirs.stat().st_ino == made
+    (theirs.parent / "manifest.json").unlink()
+    save_checkpoint(tmp_path, state(10))
+    assert newest_checkpoint(tmp_path).step == 10
+
+
+def test_one_that_another_process_saves_meanwhile_counts(tmp_path, monkeypatch):
+    write = checkpoint._write
+
+    def overtaken(given, folder):
+        write(given, folder)
+        monkeypatch.setattr(checkpoint, "_write", write)
+        save_checkpoint(tmp_path, given)
+
+    monkeypatch.setattr(checkpoint, "_write", overtaken)
+    save_checkpoint(tmp_path, state(10))
+    assert newest_checkpoint(tmp_path).step == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000010"]
+
+
+def test_one_that_another_process_removes_meanwhile_is_not_called_damaged(tmp_path, monkeypatch, caplog):
+    save_checkpoint(tmp_path, state(10))
+    load = checkpoint.load_checkpoint
+
+    def overtaken(folder, groups=()):
+        if folder.name == "step_00000010":
+            save_checkpoint(tmp_path, state(20), keep=1)
+        return load(folder, groups)
+
+    monkeypatch.setattr(checkpoint, "load_checkpoint", overtaken)
+    assert newest_checkpoint(tmp_path).step == 20
+    assert caplog.records == []
 
 
 def test_a_save_that_fails_keeps_the_last_good_one_and_says_so(tmp_path):

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from kanji_diffusion.core import files
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import TrainingInterrupted
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
@@ -33,7 +34,6 @@ from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.glyphs import captioning, captions, dictionary, fonts, render, split
 from kanji_diffusion.pipelines.train_unet import nodes as unet_nodes
 from kanji_diffusion.pipelines.train_vae import nodes as vae_nodes
-from kanji_diffusion.training import checkpoint
 from kanji_diffusion.training.checkpoint import load_checkpoint
 from kanji_diffusion.training.muon import Muon
 
@@ -67,8 +67,8 @@ class Stop:
         if self.event == "step":
             register_optimizer_step_pre_hook(pass_by)
         else:
-            sync = checkpoint.sync
-            checkpoint.sync = lambda path: (pass_by(), sync(path))
+            sync = files.sync
+            files.sync = lambda path: (pass_by(), sync(path))
 
 
 class LogFile:

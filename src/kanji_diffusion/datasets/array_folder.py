@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 from kedro.io.core import DatasetError
@@ -23,4 +26,12 @@ class ArrayFolderDataset(LocalDataset[dict[str, np.ndarray]]):
                 raise DatasetError(f"An array cannot be named '{name}': give it the name of a plain file.")
             if array.dtype.hasobject:
                 raise DatasetError(f"The array `{name}` holds Python objects: keep numbers or text.")
-            np.save(path / f"{name}.npy", array, allow_pickle=False)
+            with (path / f"{name}.npy").open("wb") as file:
+                np.save(_Stream(file.write), array, allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """What numpy cannot write to by itself: it would not say why the operating system refused."""
+
+    write: Callable[[bytes], Any]

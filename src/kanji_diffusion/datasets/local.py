@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from kedro.io.core import AbstractVersionedDataset, DatasetError, Version
+from kedro.io import CatalogProtocol
+from kedro.io.core import AbstractVersionedDataset, DatasetError, Version, generate_timestamp
+from kedro.pipeline import Pipeline
 
-from kanji_diffusion.core.files import sync
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.files import WriteError, refuse_unwritable, written_whole
+from kanji_diffusion.datasets.work_folder import WorkFolderDataset
 
 Data = TypeVar("Data")
-
-
-@contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a sibling of `target` to write a file or folder to; move it to `target` once it is on the disk.
-
-    A process that is killed, or a disk that is full, leaves `target` as it was.
-
-    Raises:
-        DatasetError: If the operating system refuses to write.
-    """
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield staging
-        for path in (staging, *staging.rglob("*")):
-            sync(path)
-        staging.rename(target)
-        sync(target.parent)
-    except OSError as error:
-        remedy = "free some space and" if error.errno == errno.ENOSPC else "correct that and"
-        raise DatasetError(
-            f"{target} cannot be written ({error.strerror or error}): {remedy} run the same command again."
-        ) from error
-    finally:
-        if staging.is_dir():
-            shutil.rmtree(staging, ignore_errors=True)
-        else:
-            staging.unlink(missing_ok=True)
 
 
 class LocalDataset(AbstractVersionedDataset[Data, Data], Generic[Data]):
@@ -86,8 +56,17 @@ class LocalDataset(AbstractVersionedDataset[Data, Data], Generic[Data]):
         Raises:
             DatasetError: If it cannot be written; nothing is left behind then.
         """
-        with atomic_path(Path(self._get_save_path())) as path:
-            self._write(data, path)
+        path = Path(self._get_save_path())
+        # A version appears with its folder, as a whole, and cannot take the place of another.
+        target = path.parent if self._version else path
+        try:
+            with written_whole(target) as staging:
+                if self._version:
+                    staging.mkdir()
+                    staging /= path.name
+                self._write(data, staging)
+        except WriteError as error:
+            raise DatasetError(str(error)) from error
 
     @abstractmethod
     def _read(self, path: Path) -> Data: ...
@@ -100,3 +79,30 @@ class LocalDataset(AbstractVersionedDataset[Data, Data], Generic[Data]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "version": self._version}
+
+
+def refuse_unsavable(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Refuse a run whose artifacts could not be written, or would not be the newest ones.
+
+    Versions are the times at which runs began, and the last in order is read. If the clock has gone back since one was
+    made, later runs would read that one. A later name for the new version would be no time any more, and two runs at
+    once could choose the same.
+
+    Raises:
+        KanjiDiffusionError: If a folder is not writable, or an artifact has a version that is later than now.
+    """
+    now, outputs = generate_timestamp(), pipeline.all_outputs()
+    for name in sorted(pipeline.datasets()):
+        dataset = catalog.get(name)
+        if isinstance(dataset, WorkFolderDataset):
+            refuse_unwritable(dataset.filepath)
+        if not isinstance(dataset, LocalDataset) or name not in outputs:
+            continue
+        folder = Path(dataset._filepath)
+        refuse_unwritable(folder if dataset._version else folder.parent)
+        newest = next(iter(dataset.list_versions(full_path=False)), "") if dataset._version else ""
+        if newest > now:
+            raise KanjiDiffusionError(
+                f"`{name}` has the version {newest}, and it is {now} now: set the clock of this machine right or move "
+                f"that version out of {folder}, since it would be read in place of what this run makes."
+            )

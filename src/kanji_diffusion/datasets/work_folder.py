@@ -17,7 +17,7 @@ class WorkFolderDataset(AbstractDataset[NoReturn, Path]):
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = Path(filepath)
+        self.filepath = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Path:
@@ -27,12 +27,12 @@ class WorkFolderDataset(AbstractDataset[NoReturn, Path]):
             DatasetError: If it cannot be made.
         """
         try:
-            self._filepath.mkdir(parents=True, exist_ok=True)
+            self.filepath.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetError(
-                f"The folder {self._filepath} cannot be made ({error.strerror}): correct that and run again."
+                f"The folder {self.filepath} cannot be made ({error.strerror}): correct that and run again."
             ) from error
-        return self._filepath
+        return self.filepath
 
     def save(self, data: NoReturn) -> None:
         """Refuse: nodes write into the folder themselves.
@@ -40,10 +40,10 @@ class WorkFolderDataset(AbstractDataset[NoReturn, Path]):
         Raises:
             DatasetError: Always.
         """
-        raise DatasetError(f"{self._filepath} is a working folder: name it among a node's inputs only.")
+        raise DatasetError(f"{self.filepath} is a working folder: name it among a node's inputs only.")
 
     def _exists(self) -> bool:
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath.as_posix()}
+        return {"filepath": self.filepath.as_posix()}

@@ -72,6 +72,9 @@ class TextEncoder:
 
     def save_pretrained(self, folder: Path) -> None:
         """Write tokenizer and model to one folder that transformers reads."""
+        # Those of its last call would be saved with it.
+        self.tokenizer.backend_tokenizer.no_padding()
+        self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.save_pretrained(folder)
         self.model.save_pretrained(folder)
 

@@ -199,7 +199,9 @@ def embed(image: Image.Image | np.ndarray) -> str:
 
 def _embed_plot(figure: matplotlib.figure.Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    # Without a salt the names of its parts are drawn anew each time.
+    with matplotlib.rc_context({"svg.hashsalt": "plot"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step_00000400` of safetensors files and a `manifest.json` with the SHA-256 of each. It is
 written under a temporary name, synced, and renamed; only then are older ones removed. Whatever kills the process,
-the newest folder with a valid manifest is a complete state.
+the newest folder with a valid manifest is a complete state. Two processes that train the same model at once share them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ import safetensors.torch
 import torch
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.files import file_sha256, sync
+from kanji_diffusion.core.files import PARTIAL, WriteError, file_sha256, written_whole
 
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step_"
 _STEP = re.compile(rf"{_PREFIX}[0-9]{{8,18}}")
-_PARTIAL = ".partial_"
 
 
 @dataclass(frozen=True)
@@ -59,34 +58,20 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
         KanjiDiffusionError: If the disk is full or the folder cannot be written; older checkpoints stay.
     """
     final = folder / _name(checkpoint.step)
-    partial = folder / f"{_PARTIAL}{final.name}_{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for remains in folder.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(remains)
-        partial.mkdir()
-        files = {}
-        for group, tensors in checkpoint.tensors.items():
-            path = partial / f"{group}.safetensors"
-            safetensors.torch.save_file(_contiguous(tensors), path)
-            sync(path)
-            files[path.name] = file_sha256(path)
-        manifest = {"step": checkpoint.step, "counters": checkpoint.counters, "sha256": files}
-        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2))
-        sync(partial / _MANIFEST)
-        sync(partial)
-        if final.exists():
+        if not _is_whole(final, checkpoint.tensors):
             _remove(final)
-        partial.rename(final)
-        sync(folder)
-    except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
+            with written_whole(final) as partial:
+                _write(checkpoint, partial)
+    except WriteError as error:
         kept = newest_checkpoint(folder)
-        last = f"the last good one is {_name(kept.step)}" if kept else "there is none before it"
-        raise KanjiDiffusionError(
-            f"The checkpoint of step {checkpoint.step} could not be written to {folder} ({error}); {last}: "
-            "make room or grant write permission and run the same command again to continue."
-        ) from error
+        # Two processes may train the same model at once: what the other has saved meanwhile is the same.
+        if kept is None or kept.step < checkpoint.step:
+            last = f"the last good one is {_name(kept.step)}" if kept else "there is none before it"
+            raise KanjiDiffusionError(
+                f"The checkpoint of step {checkpoint.step} could not be written to {folder} ({error.reason}); {last}: "
+                "make room or grant write permission and run the same command again to continue."
+            ) from error
     # One of a later step was found damaged, or training would have gone on from it: it must not count.
     for old in [path for path in _folders(folder) if _step(path) <= checkpoint.step][:-keep]:
         _remove(old)
@@ -98,11 +83,15 @@ def newest_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint 
 
     A damaged one, or one without all `groups` of tensors, is named in a warning and the one before it is tried.
     """
-    for candidate in reversed(_folders(folder)):
+    damaged: set[Path] = set()
+    # Listed anew each time: another process of the same run removes old ones when it has saved newer ones.
+    while candidates := [path for path in _folders(folder) if path not in damaged]:
         try:
-            return load_checkpoint(candidate, groups)
+            return load_checkpoint(candidates[-1], groups)
         except KanjiDiffusionError as error:
-            logger.warning("%s The one before it is tried.", error)
+            if candidates[-1].exists():
+                damaged.add(candidates[-1])
+                logger.warning("%s The one before it is tried.", error)
     return None
 
 
@@ -127,6 +116,24 @@ def load_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint:
         return Checkpoint(manifest["step"], tensors, counters)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KanjiDiffusionError(f"The checkpoint {folder} cannot be read ({error}).") from error
+
+
+def _write(checkpoint: Checkpoint, folder: Path) -> None:
+    folder.mkdir()
+    files = {}
+    for group, tensors in checkpoint.tensors.items():
+        path = folder / f"{group}.safetensors"
+        safetensors.torch.save_file(_contiguous(tensors), path)
+        files[path.name] = file_sha256(path)
+    manifest = {"step": checkpoint.step, "counters": checkpoint.counters, "sha256": files}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2))
+
+
+def _is_whole(folder: Path, groups: Collection[str]) -> bool:
+    try:
+        return load_checkpoint(folder, groups) is not None
+    except KanjiDiffusionError:
+        return False
 
 
 def _verified(folder: Path, name: str, expected: str) -> dict[str, torch.Tensor]:
@@ -165,7 +172,7 @@ def _step(folder: Path) -> int:
 
 def _remove(checkpoint: Path) -> None:
     # Renamed first, so that whatever bears a checkpoint's name is whole at every instant.
-    doomed = checkpoint.with_name(f"{_PARTIAL}{checkpoint.name}_{os.getpid()}_old")
+    doomed = checkpoint.with_name(f"{PARTIAL}{checkpoint.name}_{os.getpid()}_old")
     with suppress(OSError):
         checkpoint.rename(doomed)
         shutil.rmtree(doomed)

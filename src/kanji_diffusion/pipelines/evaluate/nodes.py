@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import pandas as pd
 from PIL import Image
 from transformers import ResNetForImageClassification
@@ -14,7 +13,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.diffusion.text import tokenizer_fits
 from kanji_diffusion.evaluation import components, invented, metrics, novelty, page, planner, sampling_grid, zero_shot
-from kanji_diffusion.evaluation.report import reading_plot, sampling_plot
+from kanji_diffusion.evaluation.report import figure_image, reading_plot, sampling_plot
 from kanji_diffusion.evaluation.samples import check_trained_styles, sample_grid, sample_requests
 from kanji_diffusion.evaluation.settings import EvaluationSettings
 from kanji_diffusion.evaluation.versions import ModelVersion
@@ -52,14 +51,14 @@ def judge_samples(
     recogniser: ResNetForImageClassification,
     clip_model: ClipScorer,
     settings: EvaluationSettings,
-) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, matplotlib.figure.Figure, Image.Image]:
+) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Image.Image, Image.Image]:
     """Scores of each sample, figures of all, figures by group, their plot, and an image grid."""
     images = decode_images(samples)
     prepared = metrics.SampleMetrics(glyphs, captions, recogniser, clip_model, settings.judges)
     scores, figures = prepared.score(samples.drop(columns="image"), images)
     logger.info("%s", metrics.summary(figures))
     groups = metrics.group_figures(scores, settings.judges.seed)
-    return scores, figures, groups, reading_plot(groups), sample_grid(scores, images)
+    return scores, figures, groups, figure_image(reading_plot(groups)), sample_grid(scores, images)
 
 
 def draw_zero_shot(
@@ -213,12 +212,12 @@ def compare_sampling(
     settings: EvaluationSettings,
     sampling: SamplingSettings,
     cluster: ClusterSettings,
-) -> tuple[pd.DataFrame, matplotlib.figure.Figure]:
+) -> tuple[pd.DataFrame, Image.Image]:
     """What recogniser and OCR engine read by sampler, steps and guidance, and a plot of it."""
     grid = sampling_grid.compare_sampling(
         model.pipeline, samples, scores, recogniser, settings.grid, sampling, cluster, settings.judges.seed
     )
-    return grid, sampling_plot(grid)
+    return grid, figure_image(sampling_plot(grid))
 
 
 def write_page(
