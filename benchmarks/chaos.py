@@ -5,7 +5,7 @@ Each run is `kedro run --env=test` in a copy of this project, by a child process
 
 - Kills: `kill -9` at a random moment of a run, and the same command again, which may be killed too. After four kills
   it is left to its end, and the next four begin in a new copy.
-- Pairs: two runs at once in one project, of different seeds.
+- Pairs: two runs at once in one project, of different seeds and of the same.
 - Full disk: for each artifact, and a checkpoint, the node that makes it is run while half of it fits on the disk;
   then the whole run once more with room. This needs a disk of its own: put `unshare -rm` before the command.
 
@@ -30,7 +30,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, chdir, closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -52,6 +52,7 @@ _KILLS_PER_RUN = 4
 _OTHER_SEEDS = "--params=structure.seed=1,render.seed=1,evaluation.seed=1"
 _BALLAST = "ballast"
 _ROOM = 400 * 2**20
+_CHECKPOINTS = Path("data", "test", "06_models", "checkpoints")
 
 
 @dataclass
@@ -135,11 +136,13 @@ def fill_disk_at(folder: Path, free: int, ballast: Path) -> None:
     """Leave `free` bytes on the disk as soon as this process begins to write something below `folder`."""
     begin = files._partial_folder
 
-    def begin_when_full(target: Path) -> AbstractContextManager[Path]:
+    @contextmanager
+    def begin_when_full(target: Path) -> Iterator[Path]:
         if target.is_relative_to(folder) and not ballast.exists():
             with ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(ballast.parent).free - free)
-        return begin(target)
+        with begin(target) as partial:
+            yield partial
 
     files._partial_folder = begin_when_full
 
@@ -185,7 +188,7 @@ def failures_in(project: Path, before: State, *expected: dict[str, str]) -> list
     for (name, version), digest in now.artifacts.items():
         if digest not in {each.get(name) for each in expected}:
             failures.append(f"{name} {version} is not that of an undisturbed run")
-    for folder in project.glob("data/test/06_models/checkpoints/*/*/step_*"):
+    for folder in (project / _CHECKPOINTS).glob("*/*/step_*"):
         try:
             load_checkpoint(folder)
         except KanjiDiffusionError as error:
@@ -246,18 +249,19 @@ def kill(runs: Runs, kills: int, draw: random.Random, tally: Tally) -> None:
 
 
 def pair(runs: Runs, pairs: int, draw: random.Random, tally: Tally) -> None:
-    """Run twice at once, with different seeds."""
-    others = runs.undisturbed(copy_project(runs.root / "other"), _OTHER_SEEDS)
+    """Run twice at once, with different seeds and, every other time, with the same, so that both train the same."""
+    seeds = [(_OTHER_SEEDS, runs.undisturbed(copy_project(runs.root / "other"), _OTHER_SEEDS)), ("", runs.expected)]
     project = copy_project(runs.root / "pairs")
-    for _ in range(pairs):
-        before = look(project)
+    for number in range(pairs):
+        shutil.rmtree(project / _CHECKPOINTS, ignore_errors=True)
+        before, (options, theirs) = look(project), seeds[number % 2]
         ends = [(runs.start(project), runs.expected)]
         time.sleep(draw.uniform(0, 2))
-        ends.append((runs.start(project, _OTHER_SEEDS), others))
+        ends.append((runs.start(project, *options.split()), theirs))
         for child, _ in ends:
             child.join()
         failures = failures_of_ends(project, before, ends)
-        tally.add("pairs", failures + failures_in(project, before, runs.expected, others))
+        tally.add("pairs", failures + failures_in(project, before, *(made for _, made in seeds)))
 
 
 @contextmanager
@@ -274,7 +278,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(runs: Runs, tally: Tally) -> None:
@@ -308,8 +312,7 @@ def places(project: Path, nodes: str) -> list[tuple[Path, str]]:
     with chdir(project), open_catalog("test") as catalog:
         chosen = pipelines["__default__"].filter(node_names=nodes.split(",") if nodes else None)
         found = [(catalog.get(name), node.name) for node in chosen.nodes for name in node.outputs]
-    checkpoints = project / "data" / "test" / "06_models" / "checkpoints" / "vae"
-    trained = [(checkpoints, node.name) for node in chosen.nodes if "vae" in node.outputs]
+    trained = [(project / _CHECKPOINTS / "vae", node.name) for node in chosen.nodes if "vae" in node.outputs]
     return trained + [(Path(made._filepath), node) for made, node in found if isinstance(made, LocalDataset)]
 
 
