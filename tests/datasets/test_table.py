@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,9 @@ from fastapi.encoders import jsonable_encoder
 from kedro_viz.api.rest.responses.utils import EnhancedORJSONResponse
 
 import datasets
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets import TableDataset
-from kanji_diffusion.imaging.pictures import decode_images, encode_images
+from kanji_diffusion.imaging.pictures import decode_images, encode_images, open_images
 
 ROWS = 5000
 
@@ -89,6 +91,21 @@ def test_opening_and_selecting_reads_no_picture(glyphs, pixels, tmp_path):
     chosen = loaded[loaded["grade"].notna()].set_index("glyph_id")
     assert pa.total_allocated_bytes() - allocated < large.nbytes / 20
     np.testing.assert_array_equal(decode_images(chosen), large[::2])
+
+
+def test_pictures_of_a_file_go_to_another_process_by_its_path(glyphs, pixels, tmp_path):
+    dataset = TableDataset(filepath=str(tmp_path / "glyphs.arrow"))
+    dataset.save(glyphs)
+    chosen = dataset.load().iloc[::-2]
+    sent = pickle.dumps(open_images(chosen))
+    assert len(sent) < 9 * len(chosen)
+    np.testing.assert_array_equal(pickle.loads(sent)[:], pixels[::-2])
+    # Joined with other pictures, they are sent themselves.
+    joined = pickle.loads(pickle.dumps(pd.concat([chosen, glyphs.head(2)])))
+    np.testing.assert_array_equal(decode_images(joined), np.concatenate([pixels[::-2], pixels[:2]]))
+    (tmp_path / "glyphs.arrow").unlink()
+    with pytest.raises(KanjiDiffusionError, match=r"arrow are not there: keep .* on storage that all machines share"):
+        pickle.loads(sent)
 
 
 def test_the_schema_says_that_it_holds_images(tmp_path, glyphs):

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.imaging.pictures import PictureArray, decode_images, encode_images
+from kanji_diffusion.imaging.pictures import PictureArray, blocks, decode_images, encode_images, open_images
+from kanji_diffusion.imaging.resize import resize_all, resize_bilinear
 
 ROWS = 1200  # more than one chunk
 
@@ -64,6 +65,24 @@ def test_a_selection_takes_only_itself_to_another_process(table: pd.DataFrame, p
     few = pickle.dumps(table.iloc[[900, 3]])
     assert len(few) < 10_000
     assert_shows(pickle.loads(few), pixels[[900, 3]])
+
+
+def test_pictures_are_read_where_they_are_indexed_in_any_order(table: pd.DataFrame, pixels: np.ndarray) -> None:
+    odd = np.arange(ROWS) % 2 == 1
+    images = open_images(table[odd].sort_values("glyph_id", ascending=False))
+    expected = pixels[odd][::-1]
+    assert (len(images), images.shape) == (ROWS // 2, (ROWS // 2, 8, 8))
+    for index in (slice(3, 400, 7), np.array([599, 0, 0, 300]), expected[:, 0, 0] > 100, np.zeros(0, np.int64)):
+        np.testing.assert_array_equal(images[index], expected[index])
+    read = list(blocks(images, 250))
+    assert [len(block) for block in read] == [250, 250, 100]
+    np.testing.assert_array_equal(np.concatenate(read), expected)
+
+
+def test_resizing_all_block_by_block_changes_no_pixel(table: pd.DataFrame, pixels: np.ndarray) -> None:
+    images = open_images(table)
+    assert resize_all(images, 8) is images
+    np.testing.assert_array_equal(resize_all(images, 5), resize_bilinear(pixels, 5))
 
 
 def test_pixels_can_be_changed_without_changing_the_table(table: pd.DataFrame, pixels: np.ndarray) -> None:

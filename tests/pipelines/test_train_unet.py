@@ -10,11 +10,13 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.datasets.model_source import ModelResolver
-from kanji_diffusion.diffusion.latents import LatentDataset, StyleRepeats
+from kanji_diffusion.diffusion import vae as vaes
+from kanji_diffusion.diffusion.latents import LatentDataset, StyleRepeats, encode_glyphs
 from kanji_diffusion.diffusion.text import TextEncoderSettings, load_text_encoder
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import VAESettings, autoencoder
 from kanji_diffusion.imaging.pictures import encode_images
+from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.pipelines.train_unet import create_pipeline, nodes
 from kanji_diffusion.sampling.stage_prompts import choose_stage_prompts
 
@@ -113,6 +115,14 @@ def test_latents_of_a_stage_are_of_its_resolution_and_of_the_selected_glyphs(enc
         encode(stage_of(8, reads="styles", views=1), selected[1:])
     with pytest.raises(KanjiDiffusionError, match="reads the glyphs of `reads: styles`, of which there is none"):
         encode(stage_of(8, reads="styles"), selected[:0])
+
+
+def test_latents_that_are_encoded_block_by_block_are_those_of_all_at_once(vae, captions):
+    pictures = np.random.default_rng(0).integers(0, 256, (150, 16, 16), dtype=np.uint8)
+    table = pd.DataFrame({"character": "水", "style": "brush", "split": "train", "image": encode_images(pictures)})
+    latents = encode_glyphs(vae, table, captions, 8, StyleRepeats({}))
+    for found, expected in zip((latents["mean"], latents["std"]), vaes.encode(vae, resize(pictures, 8)), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_stage_reads_styles_or_structure_or_all(encode):

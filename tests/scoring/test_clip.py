@@ -1,6 +1,7 @@
 """The CLIP model learns which caption a glyph has, or comes pretrained with its own way of seeing."""
 
 import json
+import pickle
 
 import numpy as np
 import open_clip
@@ -51,6 +52,19 @@ def test_it_is_saved_and_loaded(scorer, glyphs, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(KanjiDiffusionError, match="run `kedro run --pipeline=filter_glyphs`"):
         clip.ClipScorer.from_pretrained(tmp_path)
+
+
+def test_a_model_that_is_sent_to_another_process_stays_where_it_is(scorer, monkeypatch):
+    to, moved = nn.Module.to, []
+    monkeypatch.setattr(nn.Module, "to", lambda self, *where: (moved.append(self), to(self, *where))[1])
+    # As if it lay on an accelerator.
+    monkeypatch.setattr(clip.ClipScorer, "device", torch.device("cuda"))
+    sent = pickle.dumps(scorer)
+    monkeypatch.undo()
+    assert moved and scorer.model not in moved
+    received = pickle.loads(sent)
+    assert received.device.type == "cpu"
+    np.testing.assert_array_equal(received.text_features(["fire"]), scorer.text_features(["fire"]))
 
 
 class Chosen(nn.Module):

@@ -149,6 +149,28 @@ def test_memory_that_runs_out_is_told_in_a_sentence(line, tmp_path, fail, asked)
     )
 
 
+def test_memory_that_runs_out_while_samples_are_drawn_is_not_blamed_on_the_training(line, tmp_path):
+    module, dataset, settings = line(sheet_every=25)
+    with pytest.raises(KanjiDiffusionError) as told:
+        train(
+            module,
+            SquareLoss(),
+            dataset,
+            settings,
+            name="line",
+            checkpoints=tmp_path,
+            sheet=lambda module: torch.empty(10**15),
+        )
+    assert str(told.value) == (
+        "Drawing samples of line ran out of memory on cpu at step 25 when it asked for 4000000000000000 bytes, and the "
+        "last good checkpoint is of step 20: run the same command again with a smaller `sampling.batch_size` of the "
+        "stage, or with `sheet_every` at 0, which draws none while it trains, to continue from there."
+    )
+    loss = SquareLoss()
+    train(line()[0], loss, *line()[1:], name="line", checkpoints=tmp_path)
+    assert loss.calls == 40
+
+
 def test_another_failure_is_not_taken_for_a_lack_of_memory(line):
     class Broken(SquareLoss):
         def __call__(self, module, batch, random):

@@ -32,14 +32,15 @@ class TableDataset(LocalDataset[pd.DataFrame]):
     """
 
     def _read(self, path: Path) -> pd.DataFrame:
-        if path.suffix == ".arrow":
+        mapped = path.absolute() if path.suffix == ".arrow" else None
+        if mapped:
             table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
         else:
             table = pq.read_table(path, partitioning=None)
         if "image" not in table.column_names:
             return table.to_pandas()
         data = table.drop_columns("image").to_pandas()
-        data.insert(table.column_names.index("image"), "image", PictureArray(table["image"]))
+        data.insert(table.column_names.index("image"), "image", PictureArray(table["image"], path=mapped))
         return data
 
     def _write(self, data: pd.DataFrame, path: Path) -> None:

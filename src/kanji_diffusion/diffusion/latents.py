@@ -17,13 +17,14 @@ from diffusers import AutoencoderKL
 from pydantic import Field, RootModel
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.temporary import TemporaryArray
 from kanji_diffusion.core.randomness import ROOT_OF_TWO, SampleRandom
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.conditioning import FIRST_CAPTION
-from kanji_diffusion.diffusion.vae import encode, factor
+from kanji_diffusion.diffusion.vae import ENCODED_AT_ONCE, encode, factor
 from kanji_diffusion.glyphs.captions import caption_rows
 from kanji_diffusion.glyphs.structure import STRUCTURE
-from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.pictures import blocks, open_images
 from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.training.protocols import Batch
 
@@ -102,35 +103,38 @@ def encode_glyphs(
     """Latent distributions of glyphs at one resolution, and their captions.
 
     Args:
-        vae: Encodes.
+        vae: Encodes, where it is.
         glyphs: Their pictures, characters and styles; those without a caption are left out.
         captions: Texts and their shares.
         resolution: Side of the pictures, in pixels.
         repeats: How often each style is read.
 
     Returns:
-        `mean` and `std` `[N, C, h, w]`; `captions` and `shares` `[N, K]`, rows of the caption states and how often each
-        is read; `repeats` `[N]`.
+        `mean` and `std` `[N, C, h, w]`, in temporary files that are memory-mapped; `captions` and `shares` `[N, K]`,
+        rows of the caption states and how often each is read; `repeats` `[N]`.
 
     Raises:
-        KanjiDiffusionError: If the glyphs cannot be encoded at this resolution.
+        KanjiDiffusionError: If the glyphs cannot be encoded at this resolution, or there is no room for the latents.
     """
     captioned = glyphs["character"].isin(captions["character"])
     if not captioned.all():
         logger.warning("%d glyphs have no caption and are left out of a stage.", (~captioned).sum())
         glyphs = glyphs[captioned]
-    images = decode_images(glyphs)
+    images = open_images(glyphs)
     rendered = images.shape[-1]
     if resolution > rendered or resolution % factor(vae):
         raise KanjiDiffusionError(
             f"A stage's resolution is {resolution} pixels: it must be a multiple of {factor(vae)}, which "
             f"one latent covers, and at most {rendered}, at which the glyphs were rendered (`render.size`)."
         )
-    mean, std = encode(vae, resize(images, resolution))
+    side = resolution // factor(vae)
+    latents = {name: TemporaryArray((vae.config.latent_channels, side, side), np.float32) for name in ("mean", "std")}
+    for pictures in blocks(images, ENCODED_AT_ONCE):
+        for stored, encoded in zip(latents.values(), encode(vae, resize(pictures, resolution)), strict=True):
+            stored.append(encoded)
     rows = caption_rows(glyphs, captions)
     return {
-        "mean": mean,
-        "std": std,
+        **{name: stored.read() for name, stored in latents.items()},
         "captions": np.where(rows >= 0, rows + FIRST_CAPTION, -1),
         "shares": np.where(rows >= 0, captions["share"].to_numpy(dtype=np.float32)[rows], 0),
         "repeats": repeats.of(glyphs),

@@ -16,6 +16,7 @@ from kanji_diffusion.diffusion.pretrained import load_pretrained, unusable
 from kanji_diffusion.imaging.resize import to_model_range
 
 TRAINED = "trained"
+ENCODED_AT_ONCE = 64
 # Nats in a latent value, below which a channel counts as empty.
 _EMPTY = 0.2
 _REMEDY = (
@@ -116,7 +117,7 @@ def factor(vae: AutoencoderKL) -> int:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def encode(vae: AutoencoderKL, images: np.ndarray, batch_size: int = ENCODED_AT_ONCE) -> tuple[np.ndarray, np.ndarray]:
     """Latent means and standard deviations of uint8 pictures `[N, H, W]`, each float32 `[N, C, h, w]`."""
     means, stds = [], []
     for first in range(0, len(images), batch_size):

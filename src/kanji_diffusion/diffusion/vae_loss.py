@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from diffusers import AutoencoderKL
@@ -21,6 +20,7 @@ from kanji_diffusion.diffusion import adversarial
 from kanji_diffusion.diffusion.adversarial import AdversarialSettings, AdversarialVAE
 from kanji_diffusion.diffusion.perceptual import LPIPS, SMALLEST_PICTURE, ClipDistance, FeatureDistance
 from kanji_diffusion.diffusion.vae import factor, vae_input
+from kanji_diffusion.imaging.pictures import Images, blocks
 from kanji_diffusion.training.protocols import Batch, LossOutput
 from kanji_diffusion.training.settings import TrainingSettings
 
@@ -80,10 +80,10 @@ class CropDataset:
         crop: Side of the crops in pixels.
     """
 
-    def __init__(self, images: np.ndarray, crop: int) -> None:
-        self.images = torch.as_tensor(images)
-        self.crop = min(crop, self.images.shape[-1])
-        self.scales = (self.images.shape[-1] // self.crop).bit_length()
+    def __init__(self, images: Images, crop: int) -> None:
+        self.images = images
+        self.crop = min(crop, images.shape[-1])
+        self.scales = (images.shape[-1] // self.crop).bit_length()
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -91,10 +91,14 @@ class CropDataset:
 
     def fingerprint(self) -> str:
         """Changes whenever the pictures or the crop change."""
-        return hashlib.sha256(self.images.numpy().tobytes()).hexdigest()[:16] + f"-{self.crop}"
+        digest = hashlib.sha256()
+        for block in blocks(self.images):
+            digest.update(block.tobytes())
+        return digest.hexdigest()[:16] + f"-{self.crop}"
 
     def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """One crop `pixels` `[B, 1, crop, crop]` in [-1, 1] of each picture."""
+        pictures, number = torch.from_numpy(self.images[index.numpy()]), torch.arange(len(index))
         scale = random.integers("scale", self.scales)
         room = torch.tensor([self.images.shape[-1] // 2**n - self.crop + 1 for n in range(self.scales)])[scale]
         left, top = random.integers("crop x", room), random.integers("crop y", room)
@@ -104,7 +108,7 @@ class CropDataset:
             reach = torch.arange(self.crop * step)
             rows = (top[here, None] * step + reach)[:, :, None]
             columns = (left[here, None] * step + reach)[:, None, :]
-            windows = self.images[index[here, None, None], rows, columns]
+            windows = pictures[number[here, None, None], rows, columns]
             crops[here] = F.avg_pool2d(windows[:, None].float() / 127.5 - 1, step)
         return {"pixels": crops}
 

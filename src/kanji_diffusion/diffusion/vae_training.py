@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
@@ -21,6 +20,7 @@ from kanji_diffusion.diffusion.vae_loss import (
     finishing,
     trainable,
 )
+from kanji_diffusion.imaging.pictures import Images
 from kanji_diffusion.training.protocols import Train
 from kanji_diffusion.training.settings import TrainingSettings
 
@@ -47,7 +47,7 @@ class VAERecipe:
     crop: int
 
 
-def train_autoencoder(images: np.ndarray, recipe: VAERecipe, visual: nn.Module | None, train: Train) -> AutoencoderKL:
+def train_autoencoder(images: Images, recipe: VAERecipe, visual: nn.Module | None, train: Train) -> AutoencoderKL:
     """The autoencoder, trained on crops or pretrained, with its latent statistics (of 2,000 pictures) folded in.
 
     One that is trained here keeps only the latent channels that hold something. After the crops its decoder is trained
@@ -64,7 +64,7 @@ def train_autoencoder(images: np.ndarray, recipe: VAERecipe, visual: nn.Module |
         KanjiDiffusionError: If the model cannot work at these sizes or cannot be loaded; and as `train` says.
     """
     size, pretrained = images.shape[-1], recipe.model.source != vaes.TRAINED
-    counted = images[evenly(len(images), _COUNTED)]
+    counted = evenly(len(images), _COUNTED)
     device = choose_device(recipe.training.device)
     torch.manual_seed(recipe.training.seed)
     vae = vaes.pretrained_autoencoder(recipe.model.source) if pretrained else vaes.autoencoder(recipe.model, size)
@@ -76,7 +76,7 @@ def train_autoencoder(images: np.ndarray, recipe: VAERecipe, visual: nn.Module |
     if recipe.model.fine_tune or not pretrained:
         train_on(recipe.crop, recipe.loss, recipe.training, "vae")
         if not pretrained:
-            latents = vaes.encode(vae.to(device), counted)
+            latents = vaes.encode(vae.to(device), images[counted])
             vae = vaes.without_empty_channels(vae.cpu(), *latents)
             if isinstance(module, AdversarialVAE):
                 module.vae = vae
@@ -85,6 +85,6 @@ def train_autoencoder(images: np.ndarray, recipe: VAERecipe, visual: nn.Module |
         if recipe.finish:
             with vaes.frozen_encoder(vae):
                 train_on(size, finishing(recipe.loss, recipe.finish), recipe.finish, "vae_decoder")
-    mean, std = vaes.encode(vae.to(device), counted)
+    mean, std = vaes.encode(vae.to(device), images[counted])
     vaes.fold_latent_statistics(vae.cpu(), mean, std)
     return vae

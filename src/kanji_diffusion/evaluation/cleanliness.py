@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kanji_diffusion.imaging import degradations
+from kanji_diffusion.imaging.pictures import Images
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.component_reading import is_calibration_character
@@ -36,7 +37,7 @@ class CleanThreshold:
     """
 
     def __init__(
-        self, head: AestheticHead, scorer: ClipScorer, images: np.ndarray, characters: Sequence[str], seed: int = 0
+        self, head: AestheticHead, scorer: ClipScorer, images: Images, characters: Sequence[str], seed: int = 0
     ) -> None:
         self._head, self._scorer = head, scorer
         self.threshold = float("nan")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from kanji_diffusion.imaging.pictures import Images
 from kanji_diffusion.imaging.shapes import shape_vectors
 
 _MOST_PROBES = 1000
@@ -56,9 +57,9 @@ class CopyCheck:
     def __init__(
         self,
         training: pd.DataFrame,
-        training_images: np.ndarray,
+        training_images: Images,
         held: pd.DataFrame,
-        held_images: np.ndarray,
+        held_images: Images,
         false_alarms: float = 0.01,
         seed: int = 0,
     ) -> None:
@@ -96,7 +97,7 @@ class CopyCheck:
     def _limits(self, styles: pd.Series) -> np.ndarray:
         return np.array([self.thresholds.get(style, self.threshold) for style in styles], dtype=np.float32)
 
-    def _calibrate(self, held: pd.DataFrame, images: np.ndarray, false_alarms: float, seed: int) -> None:
+    def _calibrate(self, held: pd.DataFrame, images: Images, false_alarms: float, seed: int) -> None:
         _, ratio = self._ratios(torch.from_numpy(shape_vectors(images)))
         names = np.random.default_rng(seed).permutation(np.array(held["character"].unique(), dtype=object))
         chosen = held["character"].isin(names[: -(-len(names) // 2)]).to_numpy()

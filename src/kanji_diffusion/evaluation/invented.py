@@ -23,7 +23,7 @@ from kanji_diffusion.glyphs.captions import CaptionSettings, Fits, expand_prompt
 from kanji_diffusion.glyphs.compositions import Compositions
 from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.imaging.grid import sheet
-from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.pictures import decode_images, open_images
 from kanji_diffusion.planning.plan import Plan
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.scoring.aesthetics import AestheticHead
@@ -150,7 +150,7 @@ def score_inventions(
         rows = np.flatnonzero(inventions["style"] == style)
         novelty = _novelty_detector(style, known, read, glyphs)
         real = _real_glyphs(style, glyphs)
-        clean = CleanThreshold(head, scorer, decode_images(real), real["character"].tolist())
+        clean = CleanThreshold(head, scorer, open_images(real), real["character"].tolist())
         report["calibration"][style] = novelty.calibration.figures | clean.figures
         report["missing"] |= _not_scored(style, novelty, clean)
         scored = pd.concat([novelty.score(images[rows]), clean.score(images[rows])], axis=1)

@@ -17,7 +17,7 @@ from kanji_diffusion.evaluation.reading import score_ocr, score_readings
 from kanji_diffusion.evaluation.settings import MetricSettings
 from kanji_diffusion.evaluation.strokes import compare_strokes, stroke_measures
 from kanji_diffusion.evaluation.style import StyleClassifier, style_features
-from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.pictures import open_images
 from kanji_diffusion.scoring.clip import ClipScorer
 
 # Columns of scored samples whose means are figures, and the names of these in reports.
@@ -74,11 +74,11 @@ class SampleMetrics:
         self._unseen = set(glyphs.loc[glyphs["split"] == "test", "character"])
         training = glyphs[glyphs["split"] == "train"].reset_index(drop=True)
         held = glyphs[glyphs["split"] == "validation"].reset_index(drop=True)
-        training_images, held_images = decode_images(training), decode_images(held)
-        self.training_images = training_images
+        training_images, held_images = open_images(training), open_images(held)
         self.copies = CopyCheck(training, training_images, held, held_images, settings.false_copies, settings.seed)
         first = np.flatnonzero(training["view"] == 0)
-        self._strokes = _with_keys(stroke_measures(training_images[first]), training.iloc[first])
+        plain = training.iloc[first]
+        self._strokes = _with_keys(stroke_measures(open_images(plain)), plain)
         kept = first[evenly(len(first), settings.references)]
         self._real = clip.image_features(training_images[kept])
         self._real_characters = training["character"].iloc[kept].to_numpy(dtype=object)
@@ -86,7 +86,7 @@ class SampleMetrics:
         width = distance.median_distance(self._real)
         self._kernels = {"mmd": distance.gaussian_kernel(width), "kid": distance.polynomial_kernel}
         self.held = self._held_rows(held, captions)
-        self.held_images = held_images[self.held.index]
+        self.held_images = held_images[self.held.index.to_numpy()]
         self.held = self.held.reset_index(drop=True)
         self.held_features = clip.image_features(self.held_images) if len(self.held) else None
         self.reference = self._reference() if len(self.held) else {}
@@ -182,7 +182,7 @@ class SampleMetrics:
         keys = ["style", "character"]
         first = self.copies.training[self.copies.training["view"] == 0]
         real = first[pd.MultiIndex.from_frame(first[keys]).isin(pd.MultiIndex.from_frame(samples[keys]))]
-        read = score_ocr(real["character"].tolist(), self.training_images[real.index])["ocr"]
+        read = score_ocr(real["character"].tolist(), open_images(real))["ocr"]
         return float(read.groupby(real["style"].to_numpy()).mean().mean())
 
     def _held_rows(self, held: pd.DataFrame, captions: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from kanji_diffusion.evaluation.novelty import nearest_pictures
 from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, stroke_plot
 from kanji_diffusion.evaluation.strokes import stroke_measures
 from kanji_diffusion.imaging.grid import sheet
-from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.pictures import decode_images, open_images
 
 _COLUMNS = 10
 _PAIRS, _MISREAD, _INVENTIONS, _ZERO_SHOT = 24, 48, 120, 80
@@ -63,7 +63,7 @@ class Samples:
         nearest = glyphs.set_index("glyph_id").loc[scores["nearest_glyph"]]
         trained = glyphs[(glyphs["view"] == 0) & (glyphs["split"] == "train")]
         real = trained[trained["character"].isin(scores["character"])]
-        return cls(scores, decode_images(samples), decode_images(nearest), stroke_measures(decode_images(real)))
+        return cls(scores, decode_images(samples), decode_images(nearest), stroke_measures(open_images(real)))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.imaging.pictures import Images
 from kanji_diffusion.scoring.ocr import has_ocr_engine, read_texts
 from kanji_diffusion.scoring.recogniser import read
 
@@ -27,7 +28,7 @@ def score_readings(
     )
 
 
-def score_ocr(characters: Sequence[str], images: np.ndarray) -> pd.DataFrame:
+def score_ocr(characters: Sequence[str], images: Images) -> pd.DataFrame:
     """`ocr_text`, what an OCR engine reads, and `ocr`, whether that is the character; missing without one."""
     if not has_ocr_engine():
         return pd.DataFrame({"ocr_text": None, "ocr": np.nan}, index=range(len(images)))

@@ -7,18 +7,24 @@ import pandas as pd
 from scipy import ndimage
 
 from kanji_diffusion.imaging.ink import hole_counts
+from kanji_diffusion.imaging.pictures import Images, blocks
 
 _SMALLEST_PIECE = 3
 _TOUCHING = np.ones((3, 3))
 
 
-def stroke_measures(images: np.ndarray) -> pd.DataFrame:
+def stroke_measures(images: Images) -> pd.DataFrame:
     """Measures of pictures uint8 `[N, H, W]`, one row each.
 
     Columns: `ink` (share of the square), `width` (of the strokes, as a share of the side: four times the mean
     distance of ink to paper, which is exact for a long bar), `holes` (enclosed areas of paper) and `pieces` (of
     ink that hang together).
     """
+    parts = [_stroke_measures(block) for block in blocks(images)]
+    return pd.concat(parts or [_stroke_measures(images[:0])], ignore_index=True)
+
+
+def _stroke_measures(images: np.ndarray) -> pd.DataFrame:
     rows = []
     for ink in images < 128:
         depth = ndimage.distance_transform_edt(ink)[ink]

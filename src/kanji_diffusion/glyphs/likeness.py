@@ -17,6 +17,8 @@ from operator import add
 import numpy as np
 from PIL import Image
 
+from kanji_diffusion.imaging.pictures import Images
+
 FEATURES = 512
 """Length of a glyph's features: eight directions on a grid of eight by eight."""
 
@@ -86,7 +88,7 @@ def unlikeness(features: np.ndarray, fit: np.ndarray, spread: float = SPREAD) ->
 
 
 def picture_unlikeness(
-    images: np.ndarray, characters: np.ndarray, faces: np.ndarray, views: np.ndarray
+    images: Images, characters: np.ndarray, faces: np.ndarray, views: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure whether pictures look like their characters, each view by itself: the others do not vouch for it.
 
@@ -102,18 +104,27 @@ def picture_unlikeness(
     """
     names, character = np.unique(characters, return_inverse=True)
     face_ids, face = np.unique(faces, return_inverse=True)
-    inks = [_cut_out(picture) for picture in images]
-    drawn = np.array([ink is not None for ink in inks], bool)
     excess, other = np.full(len(images), np.nan, np.float32), np.full(len(images), -1)
     for view in np.unique(views):
-        rows = np.flatnonzero(drawn & (views == view))
+        rows, found = _drawn_features(images, np.flatnonzero(views == view))
         cells = face[rows], character[rows]
         features = np.zeros((len(face_ids), len(names), FEATURES), np.uint8)
         fit = np.zeros(features.shape[:2], bool)
-        features[cells], fit[cells] = glyph_features([ink for row in rows if (ink := inks[row])]), True
+        features[cells], fit[cells] = found, True
         judged, nearest = unlikeness(features, fit)
         excess[rows], other[rows] = judged[cells], nearest[cells]
     return excess, np.where(other >= 0, names[other], "")
+
+
+def _drawn_features(images: Images, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of `rows` whose pictures have ink, and the features of these, uint8 [N, FEATURES]."""
+    kept, parts = [], []
+    for first in range(0, len(rows), _GLYPHS_AT_ONCE):
+        here = rows[first : first + _GLYPHS_AT_ONCE]
+        inks = {row: ink for row, picture in zip(here, images[here], strict=True) if (ink := _cut_out(picture))}
+        kept += inks
+        parts.append(glyph_features(list(inks.values())))
+    return np.array(kept, np.int64), np.concatenate(parts)
 
 
 def _cut_out(picture: np.ndarray) -> Image.Image | None:

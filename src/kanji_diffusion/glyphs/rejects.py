@@ -14,7 +14,7 @@ from kanji_diffusion.glyphs.render import RenderSettings, drawing_task
 from kanji_diffusion.glyphs.worker import run_tasks
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.pgm import pgm_header
-from kanji_diffusion.imaging.pictures import PictureArray
+from kanji_diffusion.imaging.pictures import PictureArray, Pictures
 
 _DRAWING = RenderSettings(size=64)
 _COLUMNS = 6
@@ -86,6 +86,6 @@ def _draw(wanted: set[Glyph], faces: pd.DataFrame, folder: Path, settings: FontS
     length = len(pgm_header(_DRAWING.size)) + _DRAWING.size**2
     for block, reply in zip(blocks, run_tasks(draw_block, tasks, 1, settings.limits), strict=True):
         if len(reply.blob) == len(block) * length:
-            pictures = PictureArray.from_files([reply.blob], length).pixels()
+            pictures = Pictures(PictureArray.from_files([reply.blob], length))[:]
             drawn |= dict(zip(zip(block["face_id"], block["character"], strict=True), pictures, strict=True))
     return drawn

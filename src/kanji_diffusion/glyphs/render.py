@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.temporary import TemporaryArray
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.augment import MARGIN
 from kanji_diffusion.glyphs.draw import draw_block
@@ -112,10 +113,11 @@ def render_glyphs(
     Returns:
         One row per face, character and view, sorted by them: glyph_id (unique), character, code_point,
         face_id, style, held_out, view, stroke_count, grade, frequency, image ({"bytes": a binary PGM file,
-        "path": None}; 0 = ink, 255 = paper).
+        "path": None}; 0 = ink, 255 = paper). The pictures are in a temporary file that is memory-mapped.
 
     Raises:
-        KanjiDiffusionError: A font file can no longer be drawn, or nothing passed the audit.
+        KanjiDiffusionError: A font file can no longer be drawn, nothing passed the audit, or there is no room for the
+            pictures.
     """
     kept = audit.loc[audit["verdict"] == "kept", ["face_id", "character"]]
     glyphs = kept.merge(usable_faces(faces), on="face_id").merge(characters, on="character")
@@ -126,17 +128,18 @@ def render_glyphs(
     tasks = [drawing_task(block, folder, settings) for block in blocks]
     total = len(glyphs) * settings.views
     length = len(pgm_header(settings.size)) + settings.size**2
-    files: list[bytes] = []
-    for block, reply in zip(blocks, _draw(tasks, total, settings, spread), strict=True):
+    files, counts = TemporaryArray((length,), np.uint8), [len(block) * settings.views for block in blocks]
+    for block, count, reply in zip(blocks, counts, _draw(tasks, total, settings, spread), strict=True):
         if reply.failure:
             raise KanjiDiffusionError(
                 f"Face {block['face_id'].iloc[0]} can no longer be drawn ({reply.failure}): fix or remove "
                 "its file, and list the faces anew."
             )
-        files.append(reply.blob)
+        files.append(np.frombuffer(reply.blob, np.uint8).reshape(count, length))
         if on_progress:
-            on_progress(len(block) * settings.views)
-    return _glyph_table(glyphs, PictureArray.from_files(files, length), settings.views)
+            on_progress(count)
+    drawn = np.split(files.read(), np.cumsum(counts)[:-1])
+    return _glyph_table(glyphs, PictureArray.from_files(drawn, length), settings.views)
 
 
 def no_glyphs() -> pd.DataFrame:

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from kanji_diffusion.imaging.pictures import Images, blocks
+
+_AT_ONCE = 64
 _SMALLEST_HOLE = 3
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
-def ink_measures(images: np.ndarray) -> pd.DataFrame:
+def ink_measures(images: Images) -> pd.DataFrame:
     """Measures of pictures uint8 `[N, H, W]`, one row each.
 
     Columns: `coverage` (share of the square that is ink), `contrast` (darkest against lightest, 0 to 1), `margin`
@@ -18,6 +21,11 @@ def ink_measures(images: np.ndarray) -> pd.DataFrame:
     across an edge takes: 1 for a step within one pixel, less the softer it is, 0 without an edge) and `components`
     (pieces of ink, corners touching).
     """
+    parts = [_ink_measures(block) for block in blocks(images, _AT_ONCE)]
+    return pd.concat(parts or [_ink_measures(images[:0])], ignore_index=True)
+
+
+def _ink_measures(images: np.ndarray) -> pd.DataFrame:
     ink = 1 - images.astype(np.float32) / 255
     side = images.shape[-1]
     rows: np.ndarray = np.any(ink > 0.5, axis=2)

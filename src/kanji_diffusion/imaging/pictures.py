@@ -1,10 +1,12 @@
-"""The column of pictures of a table: row numbers into an Arrow table, whose pictures are read when asked for."""
+"""The column of pictures of a table: row numbers into an Arrow table, whose pictures are read when they are needed."""
 
 from __future__ import annotations
 
 import builtins
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -43,16 +45,33 @@ class PictureArray(ExtensionArray):
     """A pandas column of `{"bytes": a file, "path": None}` that is selected, sorted and joined without being read.
 
     A column of Python objects holds every picture, and pandas' own arrow column copies all of them at each
-    selection. This one moves row numbers; `pixels` copies what is asked for out of the memory-mapped table.
+    selection. This one moves row numbers; `Pictures` copies what is asked for out of the memory-mapped table.
 
     Args:
         stored: Pictures of the arrow type `IMAGE`.
         rows: Which of them, in order, int64, -1 for none; all of them by default.
+        path: The Arrow file in whose column `image` they are memory-mapped. A column of a file is pickled as its path,
+            and is opened anew where it is unpickled; one without is pickled with its pictures.
     """
 
-    def __init__(self, stored: pa.ChunkedArray, rows: np.ndarray | None = None) -> None:
-        self._stored = stored
+    def __init__(self, stored: pa.ChunkedArray, rows: np.ndarray | None = None, path: Path | None = None) -> None:
+        self._stored, self._path = stored, path
         self._rows = np.where(stored.is_valid(), np.arange(len(stored)), -1) if rows is None else rows
+
+    @classmethod
+    def open(cls, path: Path, rows: np.ndarray) -> Self:
+        """Map the column `image` of an Arrow file into memory.
+
+        Raises:
+            KanjiDiffusionError: The file is not there.
+        """
+        try:
+            table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
+        except FileNotFoundError as error:
+            raise KanjiDiffusionError(
+                f"The pictures in {path} are not there: keep the project's data on storage that all machines share."
+            ) from error
+        return cls(table["image"], rows, path)
 
     @classmethod
     def from_files(cls, blobs: Iterable[bytes | np.ndarray], length: int) -> Self:
@@ -75,33 +94,6 @@ class PictureArray(ExtensionArray):
         starts = range(0, len(pixels), _ROWS_PER_CHUNK)
         return cls.from_files((pgm_files(pixels[i : i + _ROWS_PER_CHUNK]) for i in starts), length)
 
-    def pixels(self) -> np.ndarray:
-        """Read the pictures.
-
-        Returns:
-            uint8 [N, H, W], 0 = ink, 255 = paper.
-
-        Raises:
-            KanjiDiffusionError: They are not square binary PGM files of one size.
-        """
-        if len(self) == 0:
-            return np.empty((0, 0, 0), dtype=np.uint8)
-        size = _side_of(self[0])
-        header = np.frombuffer(pgm_header(size), dtype=np.uint8)
-        pixels = np.empty((len(self), size, size), dtype=np.uint8)
-        start = 0
-        for chunk in self._stored.chunks:
-            here = np.flatnonzero((self._rows >= start) & (self._rows < start + len(chunk)))
-            if len(here):
-                files = _files(chunk, len(header) + size**2)[self._rows[here] - start]
-                if (files[:, : len(header)] != header).any():
-                    raise _unlike_pictures()
-                pixels[here] = files[:, len(header) :].reshape(-1, size, size)
-            start += len(chunk)
-        if (self._rows < 0).any():
-            raise _unlike_pictures()
-        return pixels
-
     def chunks(self) -> list[pa.Array]:
         """Give the pictures in arrays of the arrow type `IMAGE`, each of moderate size."""
         if np.array_equal(self._rows, np.arange(len(self._stored))):
@@ -113,6 +105,8 @@ class PictureArray(ExtensionArray):
         return pa.chunked_array(self.chunks(), IMAGE)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._path:
+            return PictureArray.open, (self._path, self._rows)
         # Without the pictures of the table that were not selected.
         return PictureArray, (self.__arrow_array__(),)
 
@@ -146,7 +140,7 @@ class PictureArray(ExtensionArray):
         if pd.api.types.is_integer(item):
             row = self._rows[item]
             return None if row < 0 else self._stored[int(row)].as_py()
-        return type(self)(self._stored, self._rows[check_array_indexer(self, item)])
+        return self._selected(self._rows[check_array_indexer(self, item)])
 
     def isna(self) -> np.ndarray:
         """Which rows have no picture, bool [N]."""
@@ -155,11 +149,70 @@ class PictureArray(ExtensionArray):
     def take(self, indices: Any, *, allow_fill: bool = False, fill_value: Any = None) -> Self:
         """Select by position; with `allow_fill`, -1 is no picture."""
         rows = take(self._rows, np.asarray(indices), allow_fill=allow_fill, fill_value=-1)
-        return type(self)(self._stored, np.asarray(rows))
+        return self._selected(np.asarray(rows))
 
     def copy(self) -> Self:
         """Copy the row numbers; the pictures cannot change."""
-        return type(self)(self._stored, self._rows.copy())
+        return self._selected(self._rows.copy())
+
+    def _selected(self, rows: np.ndarray) -> Self:
+        return type(self)(self._stored, rows, self._path)
+
+
+class Pictures:
+    """The pixels of a column of pictures, in use like an array uint8 `[N, H, W]`, but read only when they are indexed.
+
+    Args:
+        column: The pictures; 0 = ink, 255 = paper.
+
+    Attributes:
+        shape: N, H and W; H and W are 0 without pictures.
+
+    Raises:
+        KanjiDiffusionError: They are not square binary PGM files of one size. Only the first one is looked at before
+            they are indexed.
+    """
+
+    def __init__(self, column: PictureArray) -> None:
+        self._column = column
+        size = _side_of(column[0]) if len(column) else 0
+        self.shape = (len(column), size, size)
+        self._starts = np.cumsum([0, *map(len, column._stored.chunks)])
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._column)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Read some of the pictures, uint8 `[n, H, W]`."""
+        rows = self._column._rows[index]
+        if (rows < 0).any():
+            raise _unlike_pictures()
+        size = self.shape[-1]
+        header = np.frombuffer(pgm_header(size), dtype=np.uint8)
+        pixels = np.empty((len(rows), size, size), dtype=np.uint8)
+        chunks = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(chunks, kind="stable")
+        numbers, firsts = np.unique(chunks[order], return_index=True)
+        for number, here in zip(numbers.tolist(), np.split(order, firsts)[1:], strict=True):
+            files = _files(self._column._stored.chunk(number), len(header) + size**2)
+            found = files[rows[here] - self._starts[number]]
+            if (found[:, : len(header)] != header).any():
+                raise _unlike_pictures()
+            pixels[here] = found[:, len(header) :].reshape(-1, size, size)
+        return pixels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pictures, (self._column,)
+
+
+Images = np.ndarray | Pictures
+"""Pictures uint8 `[N, H, W]`, in memory or not."""
+
+
+def blocks(images: Images, size: int = 256) -> Iterator[np.ndarray]:
+    """Read pictures in order, `size` at a time: uint8 `[n, H, W]`."""
+    return (images[first : first + size] for first in range(0, len(images), size))
 
 
 def _files_chunk(blob: pa.Buffer, length: int) -> pa.Array:
@@ -203,9 +256,14 @@ def decode_images(glyphs: pd.DataFrame) -> np.ndarray:
     Raises:
         KanjiDiffusionError: The pictures differ in size or are not those that `render_glyphs` made.
     """
-    pictures = glyphs["image"].astype(PictureDtype()).array
-    assert isinstance(pictures, PictureArray)
-    return pictures.pixels()
+    return open_images(glyphs)[:]
+
+
+def open_images(glyphs: pd.DataFrame) -> Pictures:
+    """As `decode_images`, but pictures are read only when they are indexed."""
+    column = glyphs["image"].astype(PictureDtype()).array
+    assert isinstance(column, PictureArray)
+    return Pictures(column)
 
 
 def encode_images(pixels: np.ndarray) -> PictureArray:

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
+from kanji_diffusion.core.temporary import TemporaryArray
+from kanji_diffusion.imaging.pictures import Images, blocks
+
 _BATCH = 1024
 
 
@@ -29,6 +32,20 @@ def resize(images: np.ndarray, side: int) -> np.ndarray:
 def resize_bilinear(images: np.ndarray, side: int) -> np.ndarray:
     """Pictures uint8 `[N, H, W]` at the size `[N, side, side]` by `interpolate`, as a recogniser is trained on them."""
     return _resize(images, side, lambda pixels: interpolate(pixels, side))
+
+
+def resize_all(images: Images, side: int) -> Images:
+    """`resize_bilinear` of pictures that need not fit in memory: the result is memory-mapped.
+
+    Raises:
+        KanjiDiffusionError: If there is no room for its temporary file.
+    """
+    if images.shape[-1] == side:
+        return images
+    resized = TemporaryArray((side, side), np.uint8)
+    for block in blocks(images):
+        resized.append(resize_bilinear(block, side))
+    return resized.read()
 
 
 def interpolate(pixels: torch.Tensor, side: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
+from kanji_diffusion.imaging.pictures import Images
 from kanji_diffusion.imaging.resize import interpolate, to_ink
 from kanji_diffusion.imaging.warp import warp_ink
 
@@ -16,7 +17,7 @@ _REACH = 2.1  # of the ink's root mean square distance from its centre: holds ne
 _QUERIES_AT_ONCE = 256
 
 
-def shape_vectors(images: np.ndarray, side: int = 24) -> np.ndarray:
+def shape_vectors(images: Images, side: int = 24) -> np.ndarray:
     """Describe pictures by their ink after centring and scaling it by its first two moments.
 
     Args:

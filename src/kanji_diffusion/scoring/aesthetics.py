@@ -26,7 +26,7 @@ from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.imaging import degradations
 from kanji_diffusion.imaging.ink import ink_measures
-from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.pictures import Images, decode_images, open_images
 from kanji_diffusion.scoring.clip import ClipScorer
 
 TRAINED = "trained"
@@ -117,7 +117,7 @@ class AestheticHead:
     def __init__(self, kind: str, module: nn.Module, width: int) -> None:
         self.kind, self.module, self.width = kind, module.eval().requires_grad_(False), width
 
-    def scores(self, scorer: ClipScorer, images: np.ndarray) -> np.ndarray:
+    def scores(self, scorer: ClipScorer, images: Images) -> np.ndarray:
         """Scores float32 `[N]` of pictures uint8 `[N, H, W]`.
 
         Raises:
@@ -157,7 +157,7 @@ class AestheticHead:
 _MODULES: dict[str, Callable[[int], nn.Module]] = {"ranker": Ranker, "linear": laion_linear, "mlp": LaionMLP}
 
 
-def glyph_features(scorer: ClipScorer, images: np.ndarray) -> np.ndarray:
+def glyph_features(scorer: ClipScorer, images: Images) -> np.ndarray:
     """Features of a head trained here, float32 `[N, F]`: CLIP features of every depth, and ink measures.
 
     A vision tower without stages gives its embedding alone.
@@ -238,7 +238,7 @@ def make_aesthetic_head(
         The head, and what `ranking_report` returned.
     """
     if settings.head == TRAINED:
-        head = train_aesthetic_head(scorer, decode_images(glyphs[glyphs["split"] == "train"]), settings)
+        head = train_aesthetic_head(scorer, open_images(glyphs[glyphs["split"] == "train"]), settings)
     else:
         head = load_laion_head(Path(settings.head), scorer)
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
@@ -246,7 +246,7 @@ def make_aesthetic_head(
     return head, ranking_report(scorer, head, decode_images(held), held["style"].tolist(), settings.seed + 1)
 
 
-def train_aesthetic_head(scorer: ClipScorer, images: np.ndarray, settings: AestheticSettings) -> AestheticHead:
+def train_aesthetic_head(scorer: ClipScorer, images: Images, settings: AestheticSettings) -> AestheticHead:
     """Learn to rank each picture above a weakly degraded one, and that above a strongly degraded one.
 
     Args:

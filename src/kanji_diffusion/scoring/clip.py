@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from kanji_diffusion.core.files import file_sha256
 from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoderSettings, text_encoder_folder
+from kanji_diffusion.imaging.pictures import Images
 
 TRAINED = "trained"
 
@@ -72,9 +74,10 @@ class ClipScorer:
         self._preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
 
     def __getstate__(self) -> dict[str, Any]:
+        if self.device.type == "cpu":
+            return self.__dict__
         # The process that it is sent to may have no device.
-        self.model.to("cpu")
-        return self.__dict__
+        return self.__dict__ | {"model": copy.deepcopy(self.model).to("cpu")}
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +90,7 @@ class ClipScorer:
         return isinstance(self.model.visual, ModifiedResNet)
 
     @torch.no_grad()
-    def image_features(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def image_features(self, images: Images, batch_size: int = 256) -> np.ndarray:
         """Unit features float32 `[N, E]` of pictures uint8 `[N, H, W]`."""
         parts = []
         for first in range(0, len(images), batch_size):
@@ -112,7 +115,7 @@ class ClipScorer:
         return (self.image_features(images) * rows).sum(axis=1)
 
     @torch.no_grad()
-    def stage_statistics(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    def stage_statistics(self, images: Images, batch_size: int = 256) -> np.ndarray:
         """Mean and deviation of every channel after each stage of the trained vision tower, float32 `[N, F]`.
 
         Early stages see edges and grain that the final embedding is trained to ignore.

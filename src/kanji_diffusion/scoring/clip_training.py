@@ -14,8 +14,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs.captions import caption_rows, meaning_captions
-from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.imaging.resize import resize_bilinear, to_model_range
+from kanji_diffusion.imaging.pictures import Images, blocks, open_images
+from kanji_diffusion.imaging.resize import resize_all, to_model_range
 from kanji_diffusion.imaging.warp import WarpSettings, warp_pictures
 from kanji_diffusion.scoring.clip import TRAINED, ClipScorer, ClipSettings, Towers, build_scorer, towers
 from kanji_diffusion.training.loop import train
@@ -52,7 +52,7 @@ def train_clip(
         return scorer
     seen, captions = glyphs[glyphs["split"] == "train"], meaning_captions(captions)
     texts = captions["text"].tolist()
-    images = resize_bilinear(decode_images(seen), settings.image_size)
+    images = resize_all(open_images(seen), settings.image_size)
     dataset = PairDataset(images, caption_rows(seen, captions), texts, pooled_texts(scorer, texts), warp)
     train(towers(scorer.model), ClipLoss(), dataset, training, name="clip", checkpoints=checkpoints, tracker=tracker)
     # Only the trained towers were moved to the device; the frozen text tower follows.
@@ -84,13 +84,13 @@ class PairDataset:
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: Images,
         captions: np.ndarray,
         texts: Sequence[str],
         pooled: torch.Tensor,
         settings: WarpSettings,
     ) -> None:
-        self.images, self.captions = torch.as_tensor(images), torch.as_tensor(captions)
+        self.images, self.captions = images, torch.as_tensor(captions)
         self.pooled, self.settings = pooled, settings
         self.choices = (self.captions >= 0).sum(dim=1)
         number: dict[str, int] = {}
@@ -104,14 +104,16 @@ class PairDataset:
     def fingerprint(self) -> str:
         """Changes whenever pictures, captions or settings change."""
         digest = hashlib.sha256(self.settings.model_dump_json().encode())
-        for tensor in (self.images, self.captions, self.codes, self.pooled):
+        for block in blocks(self.images):
+            digest.update(block.tobytes())
+        for tensor in (self.captions, self.codes, self.pooled):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """`pixels` `[B, 3, H, W]`, `text` `[B, D]`, its number `drawn` `[B]` and all that the picture has `[B, K]`."""
         choice = random.integers("caption", self.choices[index])
-        pixels = warp_pictures(to_model_range(self.images[index]), random, self.settings)
+        pixels = warp_pictures(to_model_range(self.images[index.numpy()]), random, self.settings)
         return {
             "pixels": pixels.expand(-1, 3, -1, -1),
             "text": self.pooled[self.captions[index, choice]],

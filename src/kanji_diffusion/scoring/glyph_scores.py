@@ -11,7 +11,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.core.cluster import ClusterSettings, mapper
 from kanji_diffusion.glyphs.likeness import picture_unlikeness
 from kanji_diffusion.imaging.ink import ink_measures
-from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.pictures import Pictures, open_images
 from kanji_diffusion.scoring.aesthetics import AestheticHead
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import reading_margins
@@ -44,22 +44,23 @@ def score_glyphs(
     """
     long = captions.loc[captions["form"] == "long", ["character", "style", "text"]]
     scored = glyphs.drop(columns="image").merge(long, on=["character", "style"], how="left")
-    images = decode_images(glyphs)
     # A style with held-out faces alone has no captions.
     scored = scored.rename(columns={"text": "caption"}).fillna({"caption": ""})
     distinct, numbers = np.unique(scored["caption"].tolist(), return_inverse=True)
-    texts = scorer.text_features(distinct.tolist())[numbers]
-    columns = (images, texts, scored["character"].tolist())
-    blocks = [tuple(each[i : i + _BLOCK] for each in columns) for i in range(0, len(images), _BLOCK)]
-    measured = mapper(cluster, on_devices=False)(partial(_score_block, scorer, head, reader), blocks)
-    return pd.concat([scored, pd.concat(measured, ignore_index=True), _consensus(scored, images)], axis=1)
+    score = partial(_score_block, scorer, head, reader, scorer.text_features(distinct.tolist()))
+    starts = [slice(first, first + _BLOCK) for first in range(0, len(glyphs), _BLOCK)]
+    characters = scored["character"].tolist()
+    # Each block is read where it is scored.
+    blocks = [(open_images(glyphs.iloc[part]), numbers[part], characters[part]) for part in starts]
+    measured = mapper(cluster, on_devices=False)(score, blocks)
+    return pd.concat([scored, pd.concat(measured, ignore_index=True), _consensus(scored, glyphs)], axis=1)
 
 
-def _consensus(glyphs: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
-    """`consensus` and `looks_like` of the training glyphs, with their index."""
-    offered = glyphs[glyphs["split"] == "train"]
+def _consensus(scored: pd.DataFrame, glyphs: pd.DataFrame) -> pd.DataFrame:
+    """`consensus` and `looks_like` of the training glyphs, with the index of their rows in `scored`."""
+    offered = scored[scored["split"] == "train"]
     columns = (offered[column].to_numpy() for column in ("character", "face_id", "view"))
-    unlikeness, looks_like = picture_unlikeness(images[offered.index], *columns)
+    unlikeness, looks_like = picture_unlikeness(open_images(glyphs.iloc[offered.index]), *columns)
     return pd.DataFrame({"consensus": -unlikeness, "looks_like": looks_like}, index=offered.index)
 
 
@@ -67,11 +68,13 @@ def _score_block(
     scorer: ClipScorer,
     head: AestheticHead,
     reader: ResNetForImageClassification,
-    block: tuple[np.ndarray, np.ndarray, list[str]],
+    texts: np.ndarray,
+    block: tuple[Pictures, np.ndarray, list[str]],
 ) -> pd.DataFrame:
-    images, texts, characters = block
+    pictures, captions, characters = block
+    images = pictures[:]
     scores = {
-        "clip_score": (scorer.image_features(images) * texts).sum(axis=1),
+        "clip_score": (scorer.image_features(images) * texts[captions]).sum(axis=1),
         "aesthetic_score": head.scores(scorer, images),
         "reading_margin": reading_margins(reader, images, characters),
     }

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kanji_diffusion.imaging.pictures import Images
+
 ENGINE = "PP-OCRv6"
 """Name of the engine: what one engine read is not compared with what another did."""
 
@@ -43,12 +45,12 @@ def has_ocr_engine() -> bool:
     return True
 
 
-def read_texts(images: np.ndarray) -> list[str]:
+def read_texts(images: Images) -> list[str]:
     """The text on each of the pictures uint8 `[N, H, W]`, "" for none; see `read_with_confidence`."""
     return [text for text, _ in read_with_confidence(images)]
 
 
-def read_with_confidence(images: np.ndarray) -> list[tuple[str, float]]:
+def read_with_confidence(images: Images) -> list[tuple[str, float]]:
     """Read pictures by the likeliest symbol at each position (Graves et al., 2006), as PaddleOCR does.
 
     Args:
@@ -157,7 +159,7 @@ def _find_weights() -> Path:
     return path
 
 
-def _read_batches(images: np.ndarray) -> Iterator[tuple[np.ndarray, list[str]]]:
+def _read_batches(images: Images) -> Iterator[tuple[np.ndarray, list[str]]]:
     """Probabilities float32 `[n, T, S]` of the symbols at each position, batch by batch, and the symbols."""
     for first in range(0, len(images), _BATCH):
         engine = _engine(torch.get_num_threads())

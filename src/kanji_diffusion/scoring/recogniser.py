@@ -19,8 +19,8 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from kanji_diffusion.core.randomness import SampleRandom
-from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.imaging.resize import interpolate, resize_bilinear, to_model_range
+from kanji_diffusion.imaging.pictures import Images, blocks, open_images
+from kanji_diffusion.imaging.resize import interpolate, resize_all, to_model_range
 from kanji_diffusion.imaging.warp import WarpSettings, warp_pictures
 from kanji_diffusion.training.loop import train
 from kanji_diffusion.training.protocols import Batch, LossOutput
@@ -63,8 +63,8 @@ class GlyphDataset:
         settings: How strongly to warp.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, settings: RecogniserSettings) -> None:
-        self.images, self.labels, self.settings = torch.as_tensor(images), torch.as_tensor(labels), settings
+    def __init__(self, images: Images, labels: np.ndarray, settings: RecogniserSettings) -> None:
+        self.images, self.labels, self.settings = images, torch.as_tensor(labels), settings
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -72,7 +72,9 @@ class GlyphDataset:
 
     def fingerprint(self) -> str:
         """Changes whenever pictures, labels or settings change."""
-        digest = hashlib.sha256(self.images.numpy().tobytes())
+        digest = hashlib.sha256()
+        for block in blocks(self.images):
+            digest.update(block.tobytes())
         digest.update(self.labels.numpy().tobytes())
         digest.update(self.settings.model_dump_json().encode())
         return digest.hexdigest()[:16]
@@ -80,7 +82,7 @@ class GlyphDataset:
     def batch(self, index: torch.Tensor, random: SampleRandom) -> Batch:
         """`pixels` `[B, 1, H, W]` in [-1, 1] and `labels` `[B]`."""
         return {
-            "pixels": warp_pictures(to_model_range(self.images[index]), random, self.settings),
+            "pixels": warp_pictures(to_model_range(self.images[index.numpy()]), random, self.settings),
             "labels": self.labels[index],
         }
 
@@ -122,11 +124,11 @@ def train_recogniser(
     seen, held = glyphs[~glyphs["held_out"]], glyphs[glyphs["held_out"]]
     torch.manual_seed(training.seed)
     model = recogniser(settings, sorted(glyphs["character"].unique()))
-    dataset = GlyphDataset(resize_bilinear(decode_images(seen), SIDE), _labels(model, seen), settings)
+    dataset = GlyphDataset(resize_all(open_images(seen), SIDE), _labels(model, seen), settings)
     loss = RecogniserLoss(settings)
     train(model, loss, dataset, training, name="recogniser", checkpoints=checkpoints, tracker=tracker)
     if len(held):
-        likelihood = log_probabilities(model, decode_images(held))
+        likelihood = log_probabilities(model, open_images(held))
         model.config.reading_temperature = calibrate(likelihood, _labels(model, held))
     return model
 
@@ -149,7 +151,7 @@ def recogniser_report(model: ResNetForImageClassification, glyphs: pd.DataFrame)
     held = glyphs[glyphs["held_out"]].reset_index(drop=True)
     if held.empty:
         return {"glyphs": 0}
-    likelihood, labels = log_probabilities(model, decode_images(held)), _labels(model, held)
+    likelihood, labels = log_probabilities(model, open_images(held)), _labels(model, held)
     held = held.assign(top1=likelihood.argmax(dim=1).numpy() == labels)
     report: dict[str, Any] = {"glyphs": len(held), "top1": held["top1"].mean()}
     report |= calibration(likelihood * getattr(model.config, "reading_temperature", 1.0), labels)
@@ -201,7 +203,7 @@ def reading_margins(
 
 
 @torch.no_grad()
-def log_probabilities(model: ResNetForImageClassification, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
+def log_probabilities(model: ResNetForImageClassification, images: Images, batch_size: int = 256) -> torch.Tensor:
     """Calibrated log-probabilities of every character, float32 `[N, C]`, of pictures uint8 `[N, H, W]`."""
     parts = [torch.empty(0, len(model.config.id2label))]
     for first in range(0, len(images), batch_size):

@@ -157,7 +157,13 @@ class Trainer:
         """Continue from the newest checkpoint, if there is one, to the last step."""
         self._restore()
         with ExitStack() as stack:
-            stack.enter_context(self._explained_lack_of_memory())
+            stack.enter_context(
+                self._explained_lack_of_memory(
+                    "Training",
+                    "give it more memory to continue, or start anew with a smaller `batch_size` than "
+                    f"{self.settings.batch_size} or a larger `accumulate` than {self.settings.accumulate}",
+                )
+            )
             batches = stack.enter_context(closing(self.loader.batches(self.step)))
             progress = stack.enter_context(self.workers.progress(self.name, self.settings.steps, self.step))
             stop = stack.enter_context(stop_on_signal())
@@ -169,8 +175,7 @@ class Trainer:
                 if last or self.step % self.settings.report_every == 0:
                     self._report()
                 if self.job.sheet and self.settings.sheet_every and self.step % self.settings.sheet_every == 0:
-                    with self._averaged_weights():
-                        self.tracker.image(f"{self.name}_samples", self.job.sheet(self.module), self.step)
+                    self._draw(self.job.sheet)
                 if last or stopping or self.step % self.settings.checkpoint_every == 0:
                     self._save(keep=1 if last else 2)
                 if stopping:
@@ -221,8 +226,16 @@ class Trainer:
                 f"non-finite values at learning rate {rate:.3g}, and {self._last_good()}; lower the learning rate."
             )
 
+    def _draw(self, sheet: Sheet) -> None:
+        remedy = (
+            "run the same command again with a smaller `sampling.batch_size` of the stage, or with `sheet_every` at 0, "
+            "which draws none while it trains, to continue from there"
+        )
+        with self._explained_lack_of_memory("Drawing samples", remedy), self._averaged_weights():
+            self.tracker.image(f"{self.name}_samples", sheet(self.module), self.step)
+
     @contextmanager
-    def _explained_lack_of_memory(self) -> Iterator[None]:
+    def _explained_lack_of_memory(self, work: str, remedy: str) -> Iterator[None]:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
@@ -230,10 +243,8 @@ class Trainer:
                 raise
             asked = re.search(r"[Tt]ried to allocate (\d+(?:\.\d+)? \w+)", str(error))
             raise KanjiDiffusionError(
-                f"Training of {self.name} ran out of memory on {self.device} at step {self.step}"
-                f"{f' when it asked for {asked[1]}' if asked else ''}, and {self._last_good()}: give it more memory to "
-                f"continue, or start anew with a smaller `batch_size` than {self.settings.batch_size} or a larger "
-                f"`accumulate` than {self.settings.accumulate}."
+                f"{work} of {self.name} ran out of memory on {self.device} at step {self.step}"
+                f"{f' when it asked for {asked[1]}' if asked else ''}, and {self._last_good()}: {remedy}."
             ) from error
 
     def _last_good(self) -> str:

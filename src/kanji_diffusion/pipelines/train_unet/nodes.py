@@ -14,6 +14,7 @@ from pydantic import Field
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.datasets.model_source import ModelResolver
@@ -149,7 +150,9 @@ def encode_latents(
     require_passed(gate, vae)
     kept = stage_glyphs(glyphs, selected, structure_glyphs, stage.reads, stage.views)
     every = pd.concat([captions, structure_captions], ignore_index=True)
-    return encode_glyphs(vae, kept, every, stage.resolution, repeats)
+    encoded = encode_glyphs(vae.to(choose_device(stage.training.device)), kept, every, stage.resolution, repeats)
+    vae.to("cpu")
+    return encoded
 
 
 def train_stage(

@@ -23,7 +23,7 @@ from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
 from kanji_diffusion.diffusion.vae_training import VAERecipe, train_autoencoder
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.ink import hole_counts, stroke_overlap
-from kanji_diffusion.imaging.pictures import decode_images
+from kanji_diffusion.imaging.pictures import decode_images, open_images
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
 from kanji_diffusion.training.launch import train
@@ -55,9 +55,8 @@ def train_vae(
     checkpoints: Path,
 ) -> AutoencoderKL:
     """The autoencoder, trained on the selected glyphs or pretrained; see `train_autoencoder`."""
-    images = decode_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])])
     return train_autoencoder(
-        images,
+        open_images(glyphs[glyphs["glyph_id"].isin(selected["glyph_id"])]),
         VAERecipe(settings, loss, training, finish, crop.root),
         clip_model.model.visual if loss.perceptual else None,
         partial(train, cluster=cluster, checkpoints=checkpoints, tracker=tracker),
