@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kanji_diffusion.glyphs import worker
 from kanji_diffusion.glyphs.worker import Limits, run_tasks
 
 TASKS = """
@@ -66,6 +67,17 @@ def test_a_child_writes_no_file(tasks: ModuleType, tmp_path: Path) -> None:
     (reply,) = run_tasks(tasks.answer, [{"number": 1, "behaviour": "write"}], 1, Limits())
     assert "OSError" in reply.failure
     assert not (tmp_path / "scribble").exists() or (tmp_path / "scribble").stat().st_size == 0
+
+
+def test_answers_do_not_pile_up_before_a_slow_reader(tasks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, answered = worker._Child.ask, []
+    monkeypatch.setattr(worker._Child, "ask", lambda self, task: (ask(self, task), answered.append(task))[0])
+    replies = run_tasks(tasks.answer, [{"number": n} for n in range(100)], 1, Limits())
+    for count in (1, 2):
+        next(replies)
+        time.sleep(0.2)
+        assert len(answered) <= count + 8
+    assert len(list(replies)) == 98
 
 
 def test_stopping_early_does_not_wait_for_the_rest(tasks: ModuleType) -> None:

@@ -15,8 +15,9 @@ import struct
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ Task = Callable[..., tuple[Any, bytes]]
 _LENGTHS = struct.Struct("<IQ")
 _MAX_BLOB_BYTES = 2**30
 _MAX_JSON_BYTES = 2**26
+_TASKS_AHEAD = 8  # for each child: answers that wait take memory, and a slow task must not stop the others
 _PIPE_BYTES = 2**20  # what Linux lets anyone have: fewer turns between child and parent
 
 
@@ -85,7 +87,13 @@ def run_tasks(function: Task, tasks: Sequence[Mapping[str, Any]], workers: int, 
 
     executor = ThreadPoolExecutor(workers)
     try:
-        yield from executor.map(ask, tasks)
+        asked: deque[Future[Reply]] = deque()
+        for task in tasks:
+            asked.append(executor.submit(ask, task))
+            if len(asked) > _TASKS_AHEAD * workers:
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         for child in children:

@@ -16,6 +16,7 @@ from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.fingerprint import tensors_fingerprint
+from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion import gate as gates
 from kanji_diffusion.diffusion import vae as vaes
@@ -71,7 +72,9 @@ def measure_reconstructions(
     held = held[held["view"] == 0]
     held = held.iloc[evenly(len(held), _MEASURED)]
     originals = decode_images(held)
+    vae.to(choose_device())
     decoded = vaes.decode(vae, torch.as_tensor(vaes.encode(vae, originals)[0]))
+    vae.to("cpu")
     intended = held["character"].tolist()
     overlap = stroke_overlap(decoded, originals)
     measured = held.assign(
