@@ -65,9 +65,20 @@ def train(given: dict[str, Any], folder: Path) -> None:
     """Train an autoencoder as `train_vae` does; `folder` then holds it."""
     glyphs = _table(folder).load()
     selected = glyphs.loc[glyphs["split"] == "train", ["glyph_id"]]
-    loss, checkpoints = VAELossSettings(), folder / "checkpoints"
+    # Without a perceptual term nobody asks for the CLIP model.
+    clip_model: Any = None
     vae = train_vae(
-        glyphs, selected, None, _VAE, loss, _TRAINING, None, Crop(64), ClusterSettings(), NullTracker(), checkpoints
+        glyphs,
+        selected,
+        clip_model,
+        _VAE,
+        VAELossSettings(),
+        _TRAINING,
+        None,
+        Crop(64),
+        ClusterSettings(),
+        NullTracker(),
+        folder / "checkpoints",
     )
     vae.save_pretrained(folder / "vae")
 
@@ -142,16 +153,16 @@ def main() -> None:
     rows = []
     for count in sorted(asked.glyphs):
         with tempfile.TemporaryDirectory() as folder:
-            for name, part in _PARTS.items():
+            for label, part in _PARTS.items():
                 # A process that has worked keeps what it freed.
                 with ProcessPoolExecutor(1, get_context("spawn")) as process:
                     work = given | {"rows": count // views}
                     found = process.submit(measure, part, work, Path(folder)).result()
-                rows.append({"part": name, "glyphs": count // views * views} | found)
+                rows.append({"part": label, "glyphs": count // views * views} | found)
     table = pd.DataFrame(rows).round().astype({"imports": int, "own": int, "resident": int})
     print(table.sort_values(["part", "glyphs"]).to_string(index=False))
-    for name, found in table.groupby("part", sort=False):
-        first, last = found.iloc[0], found.iloc[-1]
+    for name, counts in table.groupby("part", sort=False):
+        first, last = counts.iloc[0], counts.iloc[-1]
         ratios = ", ".join(f"{kind} {last[kind] / first[kind]:.2f}" for kind in ("own", "resident"))
         print(f"{name}: {last['glyphs'] / first['glyphs']:.1f} times the glyphs, memory times {ratios}")
 

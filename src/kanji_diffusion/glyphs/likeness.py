@@ -118,10 +118,13 @@ def picture_unlikeness(
 
 def _drawn_features(images: Images, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Those of `rows` whose pictures have ink, and the features of these, uint8 [N, FEATURES]."""
-    kept, parts = [], []
+    kept: list[int] = []
+    parts = []
     for first in range(0, len(rows), _GLYPHS_AT_ONCE):
         here = rows[first : first + _GLYPHS_AT_ONCE]
-        inks = {row: ink for row, picture in zip(here, images[here], strict=True) if (ink := _cut_out(picture))}
+        inks = {
+            row: ink for row, picture in zip(here.tolist(), images[here], strict=True) if (ink := _cut_out(picture))
+        }
         kept += inks
         parts.append(glyph_features(list(inks.values())))
     return np.array(kept, np.int64), np.concatenate(parts)
