@@ -121,9 +121,11 @@ def _watched() -> Iterator[list[int]]:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    yield seen
-    done.set()
-    thread.join()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
 
 
 def _status() -> dict[str, int]:
