@@ -122,11 +122,9 @@ def _drawn_features(images: Images, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     parts = []
     for first in range(0, len(rows), _GLYPHS_AT_ONCE):
         here = rows[first : first + _GLYPHS_AT_ONCE]
-        inks = {
-            row: ink for row, picture in zip(here.tolist(), images[here], strict=True) if (ink := _cut_out(picture))
-        }
-        kept += inks
-        parts.append(glyph_features(list(inks.values())))
+        inks = [_cut_out(picture) for picture in images[here]]
+        kept += [row for row, ink in zip(here.tolist(), inks, strict=True) if ink]
+        parts.append(glyph_features([ink for ink in inks if ink]))
     return np.array(kept, np.int64), np.concatenate(parts)
 
 
