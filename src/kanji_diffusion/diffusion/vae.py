@@ -17,6 +17,7 @@ from kanji_diffusion.imaging.resize import to_model_range
 
 TRAINED = "trained"
 ENCODED_AT_ONCE = 64
+"""Pictures that go through the encoder together."""
 # Nats in a latent value, below which a channel counts as empty.
 _EMPTY = 0.2
 _REMEDY = (
