@@ -26,10 +26,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from kanji_diffusion import registry, tracking
+from kanji_diffusion import registry
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.settings import sentence
 from kanji_diffusion.hooks import ProjectContext, project_root
+from kanji_diffusion.tracking import journal
+from kanji_diffusion.tracking_hooks import waiting_folder
 
 TEXT_PARAMETERS = ("model", "negative_prompt", "parts", "prompt", "prompts_file", "replay", "style")
 """Parameters of `generate` that are text, or lists of texts."""
@@ -163,6 +165,23 @@ def serve(env: str | None, port: int) -> None:
         registry.serve(context.mlflow.tracking.experiment.name, port)
 
 
+@cli.command("mlflow-replay")
+@click.option("--env", "-e", help="Environment whose runs have left something.")
+def mlflow_replay(env: str | None) -> None:
+    """Send MLflow what runs could not report while it was away."""
+    with _plainly([]):
+        folder = waiting_folder(KedroSession.create(project_root(), env=env).load_context())
+        left = 0
+        for run_id, sent, waiting in journal.replay(folder):
+            rest = "goes on and sends its own" if waiting is None else f"{sent} reports were sent, {waiting} wait"
+            click.echo(f"Run {run_id}: {rest}.")
+            left += waiting or 0
+        if left:
+            raise KanjiDiffusionError(
+                f"{left} reports still wait in {folder}: the log says why; give the command again."
+            )
+
+
 @contextmanager
 def _plainly(requested: list[str]) -> Iterator[None]:
     try:
@@ -172,7 +191,7 @@ def _plainly(requested: list[str]) -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except KeyboardInterrupt:
-        tracking.end_run("KILLED")
+        journal.end_run("KILLED")
         raise _Stopped("Stopped on request: what was finished is kept.") from None
     except TrainingInterrupted as error:
         raise _Stopped(str(error)) from error

@@ -1,15 +1,13 @@
-"""What the project adds to Kedro's life cycle: checked inputs, pinned versions, lineage in MLflow."""
+"""What the project adds to Kedro's life cycle: checked parameters and inputs, pinned versions."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from kedro.config import AbstractConfigLoader
 from kedro.framework import project as kedro_project
 from kedro.framework.context import KedroContext
@@ -22,12 +20,10 @@ from kedro.pipeline.node import Node
 from kedro.utils import find_kedro_project, get_close_matches
 from kedro.validation.type_extractor import TypeExtractor
 from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
-from pydantic import BaseModel
 
-from kanji_diffusion import tracking
-from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.hardware import set_threads
-from kanji_diffusion.datasets import PictureFolderDataset, RawPathDataset, RegisteredModelDataset, TrackerDataset
+from kanji_diffusion.datasets import PictureFolderDataset, RawPathDataset
 from kanji_diffusion.datasets.local import refuse_unsavable
 from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.parameters import check_together, refuse_unread, validated
@@ -127,7 +123,6 @@ class ProjectHooks:
 
     def __init__(self) -> None:
         self._catalog: CatalogProtocol | None = None
-        self._run_id: str | None = None
         self._pictures: list[Path] = []
 
     @hook_impl(tryfirst=True)
@@ -146,12 +141,10 @@ class ProjectHooks:
         # Those of all pipelines; Kedro checks those of the chosen ones alone.
         check_together(validated(context.config_loader["parameters"], kedro_project.pipelines))
 
-    @hook_impl(wrapper=True)
-    def before_pipeline_run(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
-    ) -> Iterator[None]:
-        """Check and pin what the run reads; then, once kedro-mlflow has opened a run, describe it there."""
-        self._catalog, self._run_id, self._pictures = catalog, None, []
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Check and pin what the run reads, before it is opened in MLflow."""
+        self._catalog, self._pictures = catalog, []
         _refuse_unread_versions(run_params["load_versions"] or {}, pipeline)
         context = current_context()
         assert context is not None
@@ -159,63 +152,25 @@ class ProjectHooks:
         chosen = run_params["pipeline_names"] or ["__default__"]
         refuse_unread(run_params["runtime_params"], chosen, kedro_project.pipelines, load)
         refuse_unsavable(pipeline, catalog)
-        versions = {name: _pin(name, catalog) for name in sorted(pipeline.inputs()) if not is_parameter(name)}
+        for name in sorted(pipeline.inputs()):
+            if not is_parameter(name):
+                _pin(name, catalog)
         _set_threads(context.config_loader["parameters"].get("threads"))
-        run_options = context.mlflow.tracking.run
-        run_options.name = run_options.name or f"{'+'.join(chosen)} {run_params['run_id']}"
-
-        yield
-
-        active = mlflow.active_run()
-        if active is None:
-            return
-        self._run_id = active.info.run_id
-        for name in pipeline.datasets():
-            if isinstance(dataset := catalog.get(name), TrackerDataset | RegisteredModelDataset):
-                dataset.run_id = self._run_id
-        read = {name: version for name, version in versions.items() if version}
-        tags = tracking.describe_environment(context.project_path) | {"runner": _class_name(run_params["runner"])}
-        tracking.set_tags(self._run_id, tags | {f"read.{name}": version for name, version in read.items()})
-        for name in read:
-            self._log_dataset(name, "read")
-        tracking.log_packages(self._run_id)
-
-    @hook_impl(tryfirst=True)
-    def before_node_run(self, inputs: dict[str, Any]) -> None:
-        """Show kedro-mlflow plain parameters, which it can flatten: it would log a model as one long text.
-
-        `inputs` is the copy that Kedro makes for the hooks; the node gets the models.
-        """
-        for name, value in inputs.items():
-            if is_parameter(name) and isinstance(value, BaseModel):
-                inputs[name] = value.model_dump(mode="json")
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str) -> None:
         """Make later nodes read what this run is about to save, not what another run saves meanwhile."""
-        dataset = self._versioned(dataset_name)
+        dataset = versioned(self._catalog, dataset_name)
         if dataset is not None and dataset._version and not dataset._version.load:
             version = dataset.resolve_save_version()
             dataset._version = Version(version, version)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Record the version that was saved and, where the catalog asks for it, a copy and its figures."""
-        dataset = self._versioned(dataset_name)
+        """Note where pictures were drawn."""
+        dataset = versioned(self._catalog, dataset_name)
         if isinstance(dataset, PictureFolderDataset):
             self._pictures += [Path(dataset._get_load_path()) / f"{name}.png" for name in data]
-        if self._run_id is None or dataset is None:
-            return
-        tracking.set_tags(self._run_id, {f"written.{dataset_name}": dataset.resolve_save_version() or ""})
-        self._log_dataset(dataset_name, "written")
-        wishes = _wishes(dataset)
-        if "artifact_path" in wishes:
-            path = Path(dataset._get_load_path())
-            tracking.log_artifact(self._run_id, path, wishes["artifact_path"])
-        if wishes.get("sheet"):
-            tracking.log_sheet(self._run_id, dataset_name, data)
-        if figures := wishes.get("metrics"):
-            tracking.log_figures(self._run_id, figures, data)
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -228,34 +183,11 @@ class ProjectHooks:
         """Note on the error where it happened."""
         error.add_note(f"in node `{node.name}`")
 
-    @hook_impl(trylast=True)
-    def on_pipeline_error(self, error: Exception) -> None:
-        """Keep the reason with the run; kedro-mlflow has closed it as failed, which a wanted stop is not."""
-        if self._run_id is None:
-            return
-        tracking.set_tags(self._run_id, {"error": f"{type(error).__name__}: {error}"})
-        if isinstance(error, TrainingInterrupted):
-            tracking.end_run("KILLED", self._run_id)
 
-    def _log_dataset(self, name: str, context: str) -> None:
-        dataset = self._versioned(name)
-        if self._run_id is not None and dataset is not None and _wishes(dataset).get("dataset"):
-            path = Path(dataset._get_load_path())
-            tracking.log_dataset(self._run_id, name, dataset.resolve_load_version() or "", path, context)
-
-    def _versioned(self, name: str) -> AbstractVersionedDataset | None:
-        dataset = self._catalog.get(name) if self._catalog is not None else None
-        return dataset if isinstance(dataset, AbstractVersionedDataset) and dataset._version else None
-
-
-def _wishes(dataset: AbstractDataset) -> dict[str, Any]:
-    return (getattr(dataset, "metadata", None) or {}).get("mlflow", {})
-
-
-def _class_name(runner: str) -> str:
-    # Kedro hands on the text of the object, `<kedro.runner.sequential_runner.SequentialRunner object at 0x...>`.
-    found = re.match(r"<(?:\w+\.)*(\w+) object", runner)
-    return found[1] if found else runner
+def versioned(catalog: CatalogProtocol | None, name: str) -> AbstractVersionedDataset | None:
+    """The dataset of this name, if it is one with versions."""
+    dataset = catalog.get(name) if catalog is not None else None
+    return dataset if isinstance(dataset, AbstractVersionedDataset) and dataset._version else None
 
 
 def _refuse_unknown_environment(context: KedroContext) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.evaluation.promotion import CHALLENGER, CHAMPION, Champion, readings_of
 from kanji_diffusion.evaluation.versions import ModelVersion
 from kanji_diffusion.sampling.sampler import SamplingSettings
+from kanji_diffusion.tracking import store
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ def register(made: ModelVersion, name: str, run_id: str | None = None) -> str:
         The number of the version.
     """
     client = mlflow.MlflowClient()
-    with tempfile.TemporaryDirectory() as folder:
+    store.ask()
+    with tempfile.TemporaryDirectory() as folder, store.http_requests(store.SECONDS_TO_STORE_A_FILE, retries=1):
         # Not pyfunc.log_model, which knows the run of the main thread only.
         logged = Model.log(
             artifact_path=None,
@@ -111,7 +114,9 @@ def champion(name: str) -> Champion:
 
     Raises:
         MlflowException: If the registry cannot be asked.
+        sqlite3.Error: If it is a database that is locked or damaged.
     """
+    store.ask()
     version = champion_version(name)
     if version is None:
         return Champion()
@@ -162,8 +167,10 @@ def serve(name: str, port: int) -> NoReturn:
         port: Where it listens.
 
     Raises:
-        KanjiDiffusionError: If the registry cannot be asked, or has no champion, or the files of the champion are gone.
+        KanjiDiffusionError: If the port is taken, if the registry cannot be asked or has no champion, or if the files
+            of the champion are gone.
     """
+    _refuse_taken(port)
     place = f"MLflow's registry at {mlflow.get_tracking_uri()}"
     try:
         version = champion_version(name)
@@ -180,6 +187,18 @@ def serve(name: str, port: int) -> NoReturn:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     settings = {"PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     os.execve(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)], os.environ | settings)
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise KanjiDiffusionError(
+                f"Nothing can be served on port {port} of 127.0.0.1 ({str(error.strerror).lower()}): end the program "
+                "that uses it, or give another port with `--port`."
+            ) from error
 
 
 def _write(made: ModelVersion, folder: Path) -> dict[str, str]:

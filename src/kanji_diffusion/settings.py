@@ -13,15 +13,23 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
 from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, project_root
+from kanji_diffusion.tracking.store import HTTP
+from kanji_diffusion.tracking_hooks import TrackingHooks
 
 # conf/logging.yml says which warnings are shown.
 logging.captureWarnings(True)
 
-HOOKS = (ProjectHooks(),)
+# A run goes on while MLflow is away, so that a short wait will do.
+for _name, _value in HTTP.items():
+    os.environ.setdefault(_name, _value)
+
+HOOKS = (ProjectHooks(), TrackingHooks())
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 CONTEXT_CLASS = ProjectContext
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
     "custom_resolvers": {
         "kanjivg_folder": lambda: str(kanjivg_folder()),
         "local_artifacts": local_artifacts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import mlflow
@@ -9,15 +10,18 @@ from kedro.io.core import AbstractDataset, DatasetError
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
-from kanji_diffusion import registry, tracking
+from kanji_diffusion import registry
 from kanji_diffusion.evaluation.promotion import CHAMPION, Champion
 from kanji_diffusion.evaluation.versions import ModelVersion
+from kanji_diffusion.tracking import store
+
+logger = logging.getLogger(__name__)
 
 
 class RegisteredModelDataset(AbstractDataset[ModelVersion, PyFuncModel]):
     """Saving adds a version, loading gives one back; the versions are MLflow's own.
 
-    A tracking store that is locked or away leaves the version out, with a warning, and does not stop the run.
+    A registry that is locked or away leaves the version out, with a warning, and does not stop the run.
 
     Args:
         name: Of the registered model.
@@ -25,7 +29,8 @@ class RegisteredModelDataset(AbstractDataset[ModelVersion, PyFuncModel]):
         metadata: Kept for Kedro-Viz.
 
     Attributes:
-        run_id: The MLflow run that saves, set by the project's hooks as in `TrackerDataset`.
+        run_id: The MLflow run that saves, set by the project's hooks because the active run is a property of the main
+            thread and nodes may save in another one.
     """
 
     def __init__(self, *, name: str, alias: str = CHAMPION, metadata: dict[str, Any] | None = None) -> None:
@@ -48,8 +53,14 @@ class RegisteredModelDataset(AbstractDataset[ModelVersion, PyFuncModel]):
 
     def save(self, data: ModelVersion) -> None:
         """Add a version, named as its promotion says."""
-        with tracking.tolerating_mlflow():
+        try:
             registry.register(data, self._name, self.run_id)
+        except Exception as error:  # of MLflow, and of whatever its stores are built on
+            logger.warning(
+                "The model was not registered in MLflow (%s). It is in the catalog: once MLflow answers, `kedro run "
+                "--nodes=evaluate.decide_promotion,evaluate.register_model` with the same `--env` registers it.",
+                store.reason(error),
+            )
 
     def _exists(self) -> bool:
         try:
@@ -75,10 +86,11 @@ class ChampionDataset(AbstractDataset[None, Champion]):
 
     def load(self) -> Champion:
         """The champion and its readings; without a version if there is none or the registry does not answer."""
-        found = Champion(answered=False)
-        with tracking.tolerating_mlflow():
-            found = registry.champion(self._name)
-        return found
+        try:
+            return registry.champion(self._name)
+        except Exception as error:  # of MLflow, and of whatever its stores are built on
+            logger.info("MLflow did not answer which version is the champion (%s).", store.reason(error))
+            return Champion(answered=False)
 
     def save(self, data: None) -> None:
         """Refuse: a version becomes the champion by `RegisteredModelDataset`."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-import mlflow
 from kedro.io.core import AbstractDataset, DatasetError
 
-from kanji_diffusion.tracking import MlflowTracker
+from kanji_diffusion.tracking.journal import Journal
+from kanji_diffusion.tracking.reports import MlflowTracker
 from kanji_diffusion.training.tracker import NullTracker, Tracker
 
 
@@ -20,8 +20,7 @@ class TrackerDataset(AbstractDataset[NoReturn, Tracker]):
         metadata: Kept for Kedro-Viz.
 
     Attributes:
-        run_id: The MLflow run to report to, set by the project's hooks because the active run is a
-            property of the main thread and nodes may load their inputs in another one.
+        journal: Of the MLflow run to report to, set by the project's hooks.
     """
 
     def __init__(
@@ -29,13 +28,11 @@ class TrackerDataset(AbstractDataset[NoReturn, Tracker]):
     ) -> None:
         self._prefix, self._curves = prefix, curves
         self.metadata = metadata
-        self.run_id: str | None = None
+        self.journal: Journal | None = None
 
     def load(self) -> Tracker:
         """Return the tracker."""
-        active = mlflow.active_run()
-        run_id = self.run_id or (active.info.run_id if active else None)
-        return MlflowTracker(run_id, self._prefix, self._curves) if run_id else NullTracker()
+        return MlflowTracker(self.journal, self._prefix, self._curves) if self.journal else NullTracker()
 
     def save(self, data: NoReturn) -> None:
         """Refuse: a tracker is only ever loaded.
