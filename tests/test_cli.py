@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import click
@@ -64,6 +65,17 @@ def test_without_a_champion_nothing_is_served(toy_project):
     result = click.testing.CliRunner().invoke(cli.cli, ["serve"])
     registry = f"MLflow's registry at sqlite:///{toy_project}/mlflow.db"
     assert result.stderr == f"Error: `kanji-diffusion` has no champion in {registry}: run `kedro run` first.\n"
+    assert result.exit_code == 1
+
+
+def test_a_port_that_is_taken_is_told(toy_project):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = click.testing.CliRunner().invoke(cli.cli, ["serve", f"--port={port}"])
+    assert result.stderr == (
+        f"Error: Nothing can be served on port {port} of 127.0.0.1 (address already in use): end the program that uses "
+        "it, or give another port with `--port`.\n"
+    )
     assert result.exit_code == 1
 
 

@@ -150,13 +150,11 @@ class Journal:
         """Try once more to send what waits, and say where the rest is."""
         with self._lock:
             self.flush()
-            if self._waiting:
-                logger.warning(
-                    "%d reports of this run wait in %s: `%s` sends them once MLflow answers.",
-                    self.waiting,
-                    self.path,
-                    self._command,
-                )
+            if self._waiting and self._writable:
+                told = "%d reports of this run wait in %s: `%s` sends them once MLflow answers."
+                logger.warning(told, self.waiting, self.path, self._command)
+            elif self._waiting:
+                logger.warning("%d reports of this run are lost: no file could be written for them.", self.waiting)
             self._shut()
 
     def _deliver(self, kind: str, values: dict[str, Any], told: Collection[str] = (), *, again: bool = False) -> bool:

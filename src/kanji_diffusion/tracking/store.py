@@ -117,7 +117,9 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if re.search("Read timed out|[Cc]onnect.* timed out", text):
         return "no answer in time"
-    # What the system said is inside, as `[Errno 111] Connection refused` or `ConnectionResetError(104, 'Connection ...')`.
+    if found := re.search(r"error code (\d{3}) |too many (\d{3}) error", text):
+        return f"it answers with HTTP status {found[1] or found[2]}"
+    # What the system said is inside: `[Errno 111] Connection refused`, `ConnectionResetError(104, 'Connection reset')`.
     if found := re.search(r"(?:\[Errno -?\d+\] |Error\(\d+, '|RemoteDisconnected\(')([^'\")\]:]+)", text):
         return found[1].lower()
     # SQLAlchemy adds the statement, and a server its page of an error.
@@ -151,10 +153,12 @@ def _make(uri: str, database: Path) -> None:
 
 
 def _told_of_server(uri: str, error: Exception) -> str:
-    return (
-        f"MLflow's tracking store at {_masked(uri)} cannot be used ({reason(error)}): start its server, or change "
-        f"{_SETTING}."
-    )
+    why, remedy = reason(error), "start its server"
+    if re.search("status 40[13]", why):
+        remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    elif isinstance(error, ImportError):
+        remedy = "install that package"
+    return f"MLflow's tracking store at {_masked(uri)} cannot be used ({why}): {remedy}, or change {_SETTING}."
 
 
 def _told_of_file(database: Path, error: Exception) -> str:
