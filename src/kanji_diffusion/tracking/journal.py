@@ -28,7 +28,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 600.0
 # Of a replay: a report that MLflow fails at comes last in the next.
 _ATTEMPTS = 2
 _STORE, _FILES = "store", "files"
-_REFUSALS = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
+_REFUSALS = ("BAD_REQUEST", "ENDPOINT_NOT_FOUND", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
 
 
 _current: Journal | None = None
