@@ -140,10 +140,13 @@ class Journal:
         """
         global _current
         _current = None
-        with suppress(Exception), store.http_requests(store.SECONDS_TO_ANSWER, retries=0):
-            while mlflow.active_run() is not None:
-                mlflow.end_run(status)
-        self.add("end", status=status, end_time=round(time.time() * 1000))
+        ended = set()
+        while (active := mlflow.active_run()) is not None:
+            with suppress(Exception), store.http_requests(store.SECONDS_TO_ANSWER, retries=0):
+                mlflow.end_run(status)  # where it fails, the run is active no more all the same
+                ended.add(active.info.run_id)
+        if self.run_id not in ended:
+            self.add("end", status=status, end_time=round(time.time() * 1000))
         self.close()
 
     def close(self) -> None:
