@@ -213,6 +213,8 @@ def _allowed(hint: Any, metadata: list[Any] = []) -> str:  # noqa: B006 - never 
         return ", ".join(f"`{value}`" for value in arguments)
     if origin is tuple:
         count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        if get_origin(arguments[0]) is Literal:
+            return f"list of {count}{_allowed(arguments[0])}"
         kind, comma, limits = _allowed(arguments[0]).partition(",")
         return f"list of {count}{PLURALS.get(kind, kind)}" + (f", each{limits}" if comma else "")
     if origin is dict:

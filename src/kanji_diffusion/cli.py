@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import kedro.runner
 import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
@@ -58,6 +59,8 @@ class RunCommand(click.Command):
         logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
         with _plainly([ctx.params["pipeline"], *ctx.params["pipelines"]]):
+            if (name := ctx.params["runner"]) and "." not in name and not hasattr(kedro.runner, name):
+                ctx.fail(f"There is no runner `{name}`: choose SequentialRunner or ThreadRunner.")
             return super().invoke(ctx)
 
 
@@ -78,7 +81,10 @@ def _read_params(context: click.Context, option: click.Parameter, value: Any) ->
     for item in _split_outside_brackets(value):
         key, equals, text = (part.strip() for part in item.partition("="))
         if not key or not equals:
-            context.fail(f"`--params` has the part `{item}`: give key=value, and commas between, as in a=1,b=[2,3].")
+            context.fail(
+                f"`--params` has the part `{item}`: give key=value, and commas between, as in a=1,b=[2,3], and put "
+                'quotation marks around a text with a comma, as in prompt="left fish, right thunder".'
+            )
         if "${" in text:
             context.fail(f"`--params` has `${{` in `{key}`, which would refer to another parameter: leave it out.")
         try:
@@ -86,7 +92,8 @@ def _read_params(context: click.Context, option: click.Parameter, value: Any) ->
         except YAMLError:
             context.fail(
                 f"`--params={value}` cannot be read: close every bracket and quotation mark, and put quotation marks "
-                f'around an entry of a list that holds any of , [ ] {{ }} # : as in {key}=["a, b","c"].'
+                f'around an entry of a list that holds any of , [ ] {{ }} # : as in {key}=["a, b","c"], and around a text '
+                "that begins with a bracket."
             )
         group = given
         for name in key.split(".")[:-1]:

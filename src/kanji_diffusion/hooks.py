@@ -17,7 +17,7 @@ from kedro.io import AbstractDataset, CatalogProtocol, Version
 from kedro.io.core import AbstractVersionedDataset, is_parameter
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
-from kedro.utils import find_kedro_project, get_close_matches
+from kedro.utils import find_kedro_project
 from kedro.validation.type_extractor import TypeExtractor
 from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 
@@ -26,7 +26,14 @@ from kanji_diffusion.core.hardware import set_threads
 from kanji_diffusion.datasets import PictureFolderDataset, RawPathDataset
 from kanji_diffusion.datasets.local import refuse_unsavable
 from kanji_diffusion.diffusion.text import TRAINED
-from kanji_diffusion.parameters import check_together, refuse_unread, validated
+from kanji_diffusion.parameters import (
+    check_devices,
+    check_together,
+    refuse_other_kinds,
+    refuse_unknown,
+    refuse_unread,
+    validated,
+)
 
 _context: ProjectContext | None = None
 
@@ -41,10 +48,18 @@ class ProjectContext(KedroContext):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._configured: dict[str, Any] | None = None
         global _context
         _context = self
         # The pipelines follow the stages, so those of an earlier context are out of date.
         kedro_project.pipelines.configure(f"{kedro_project.PACKAGE_NAME}.pipeline_registry")
+
+    @property
+    def configured(self) -> dict[str, Any]:
+        """Parameters of the configuration and of the command line, which take a tenth of a second to merge."""
+        if self._configured is None:
+            self._configured = self.config_loader["parameters"]
+        return self._configured
 
 
 def current_context() -> ProjectContext | None:
@@ -69,7 +84,7 @@ def configured_parameters() -> dict[str, Any]:
 
     They are those of the environment in `KEDRO_ENV` when there is none yet (`kedro registry list`).
     """
-    return _current_loader()["parameters"]
+    return _context.configured if _context is not None else _current_loader()["parameters"]
 
 
 def has_trained_model() -> bool:
@@ -82,14 +97,19 @@ def configured_stages() -> tuple[str, ...]:
     """Names of the training stages, in order: the keys of the parameter `stages` that are not null.
 
     Raises:
-        KanjiDiffusionError: If `stages` is not a mapping.
+        KanjiDiffusionError: If `stages` is not a mapping, or no stage is left in it.
     """
-    stages = configured_parameters().get("stages") or {}
+    stages = configured_parameters().get("stages")
     if not isinstance(stages, Mapping):
         raise KanjiDiffusionError(
             f"Parameter `stages` is '{stages}': it must map the name of each stage to its settings."
         )
-    return tuple(str(name) for name, stage in stages.items() if stage is not None)
+    named = tuple(str(name) for name, stage in stages.items() if stage is not None)
+    if not named:
+        raise KanjiDiffusionError(
+            "Parameter `stages` has no stage that is not null: leave one, as the UNet is trained in it."
+        )
+    return named
 
 
 def trains_text_encoder() -> bool:
@@ -123,23 +143,26 @@ class ProjectHooks:
 
     def __init__(self) -> None:
         self._catalog: CatalogProtocol | None = None
+        self._parameters: dict[str, Any] = {}
         self._pictures: list[Path] = []
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse an unknown environment, unknown or wrong parameters, before anything is opened."""
         _refuse_unknown_environment(context)
-        source = str(context.config_loader.conf_source)
-        models = set(TypeExtractor(dict(kedro_project.pipelines)).extract_types_from_pipelines())
+        source, given = str(context.config_loader.conf_source), context.config_loader.runtime_params or {}
         # The loader that is made last resolves `globals` for all, and must be of this environment.
-        declared, configured = (_config_loader(env, source)["parameters"] for env in ("base", context.env))
-        _refuse_unknown(context.config_loader.runtime_params or {}, configured, models)
+        declared, configured = (_load_parameters(env, source) for env in ("base", context.env))
+        refuse_other_kinds(given, configured)
+        models = set(TypeExtractor(dict(kedro_project.pipelines)).extract_types_from_pipelines())
+        refuse_unknown(given, configured, models)
         # The names of stages are free, and so are those that other parameters take their values from.
         groups = {name: value for name, value in configured.items() if name != "stages" and name[0] != "_"}
         members = {f"{name}.{key}" for name, group in declared.items() if isinstance(group, Mapping) for key in group}
-        _refuse_unknown(groups, declared, models | members)
+        refuse_unknown(groups, declared, models | members)
         # Those of all pipelines; Kedro checks those of the chosen ones alone.
-        check_together(validated(context.config_loader["parameters"], kedro_project.pipelines))
+        self._parameters = validated(configured_parameters(), kedro_project.pipelines)
+        check_together(self._parameters)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -155,7 +178,9 @@ class ProjectHooks:
         for name in sorted(pipeline.inputs()):
             if not is_parameter(name):
                 _pin(name, catalog)
-        _set_threads(context.config_loader["parameters"].get("threads"))
+        paths = (name.removeprefix("params:") for name in pipeline.inputs() if name.startswith("params:"))
+        check_devices(self._parameters, sorted(paths))
+        _set_threads(context.configured.get("threads"))
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str) -> None:
@@ -193,26 +218,21 @@ def versioned(catalog: CatalogProtocol | None, name: str) -> AbstractVersionedDa
 def _refuse_unknown_environment(context: KedroContext) -> None:
     # kedro-mlflow takes a folder that is not there for a missing mlflow.yml, and goes on without one.
     conf = Path(context.config_loader.conf_source)
-    if context.env and conf.is_dir() and not (conf / context.env).is_dir():
-        there = ", ".join(sorted(path.name for path in conf.iterdir() if path.is_dir()))
-        raise KanjiDiffusionError(f"There is no environment `{context.env}` in {conf}: choose among {there}.")
+    there = sorted(path.name for path in conf.iterdir() if path.is_dir()) if conf.is_dir() else []
+    if context.env and conf.is_dir() and context.env not in there:
+        raise KanjiDiffusionError(
+            f"There is no environment `{context.env}` in {conf}: choose among {', '.join(there)}."
+        )
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], models: set[str], prefix: str = "") -> None:
-    # What lies inside a parameter model is checked by the model, which also knows the fields left to default.
-    for key, value in given.items():
-        path = f"{prefix}{key}"
-        if key not in known:
-            matches = [f"`{prefix}{match}`" for match in get_close_matches(str(key), map(str, known))]
-            hint = f"did you mean {' or '.join(matches)}?" if matches else f"{_listing(prefix, known)}."
-            raise KanjiDiffusionError(f"There is no parameter `{path}`: {hint}")
-        if path not in models and isinstance(value, Mapping) and isinstance(known[key], Mapping):
-            _refuse_unknown(value, known[key], models, f"{path}.")
-
-
-def _listing(prefix: str, known: Mapping[str, Any]) -> str:
-    where = f"`{prefix[:-1]}` has" if prefix else "there are"
-    return f"{where} {', '.join(map(str, known)) or 'none'}"
+def _load_parameters(env: str | None, source: str) -> dict[str, Any]:
+    try:
+        return _config_loader(env, source)["parameters"]
+    except TypeError as error:
+        raise KanjiDiffusionError(
+            f"The parameters of {source}/{env} cannot be merged with those of base ({error}): give a list where base "
+            "has a list, and a mapping where it has a mapping."
+        ) from error
 
 
 def _refuse_unread_versions(versions: Mapping[str, str], pipeline: Pipeline) -> None:

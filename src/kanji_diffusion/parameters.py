@@ -11,23 +11,30 @@ from typing import Any
 
 from kedro.config import AbstractConfigLoader, MissingConfigException
 from kedro.pipeline import Pipeline
+from kedro.utils import get_close_matches
 from kedro.validation.type_extractor import TypeExtractor
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.settings import model_of, sentence
 from kanji_diffusion.diffusion.latents import StyleRepeats
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, check_sampler
 from kanji_diffusion.diffusion.vae import TRAINED, VAESettings
+from kanji_diffusion.diffusion.vae_loss import VAELossSettings, check_sizes
 from kanji_diffusion.evaluation.settings import EvaluationSettings
-from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.glyphs.captions import CaptionSettings, check_styles
 from kanji_diffusion.glyphs.fonts import FontSettings
 from kanji_diffusion.glyphs.render import RenderSettings
 from kanji_diffusion.glyphs.structure import STRUCTURE
 from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
+from kanji_diffusion.pipelines.train_vae.nodes import Crop
+from kanji_diffusion.sampling.requests import ALL, Styles
 from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.filtering import FilterSettings
+from kanji_diffusion.training.settings import TrainingSettings, require_equal_parts
 
 # Parameters that no node reads: what is allowed, and what they do.
 READ_BY_HOOKS = {
@@ -36,6 +43,10 @@ READ_BY_HOOKS = {
         "CPU threads of torch and of the libraries under it; null for all cores that the process may use.",
     )
 }
+# Groups of parameters of models that are trained in one process.
+_JUDGES = ("recogniser", "components", "clip")
+# Parameters that say what is drawn, of which one stands in the place of another.
+_PROMPTS = ("prompt", "prompts_file", "parts")
 # Parameters that pipeline_registry.py builds pipelines by, and which pipelines these are.
 _BUILT_BY = {
     "captions.shares": ("render_glyphs", "filter_glyphs", "train_unet", "evaluate"),
@@ -63,11 +74,69 @@ def validated(parameters: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) 
             continue
         if group[name] is None and model is not hint:
             continue
+        given = group[name]
         try:
-            group[name] = model.model_validate(group[name])
+            group[name] = model.model_validate(given)
         except ValidationError as error:
             raise KanjiDiffusionError(sentence(error, path, model)) from None
+        _refuse_truth(given, group[name].model_dump(), path)
     return result
+
+
+def _refuse_truth(given: Any, read: Any, path: str) -> None:
+    """Refuse true and false where a number is asked for, which Pydantic takes for 1 and 0."""
+    if isinstance(given, bool) and not isinstance(read, bool):
+        raise KanjiDiffusionError(f"Parameter `{path}` is {str(given).lower()}: it must be a number.")
+    if isinstance(given, Mapping) and isinstance(read, Mapping):
+        for key in given.keys() & read.keys():
+            _refuse_truth(given[key], read[key], f"{path}.{key}")
+    elif isinstance(given, list) and isinstance(read, list | tuple):
+        for number, (one, other) in enumerate(zip(given, read, strict=False)):
+            _refuse_truth(one, other, f"{path}.{number}")
+
+
+def refuse_other_kinds(given: Mapping[str, Any], configured: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse a list where the configuration has a mapping, or the reverse, which OmegaConf cannot merge.
+
+    Raises:
+        KanjiDiffusionError: Naming the parameter, which OmegaConf does not.
+    """
+    for key, value in given.items():
+        there = configured.get(key)
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            refuse_other_kinds(value, there, f"{prefix}{key}.")
+        elif isinstance(value, Mapping | list) and isinstance(there, Mapping | list) and type(value) is not type(there):
+            wanted = "mapping" if isinstance(there, Mapping) else "list"
+            raise KanjiDiffusionError(f"Parameter `{prefix}{key}` is {value}: it must be a {wanted}.")
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], models: set[str], prefix: str = "") -> None:
+    """Refuse parameters that the configuration does not know.
+
+    What lies inside a parameter model is checked by the model, which also knows the fields left to default.
+
+    Args:
+        given: Some parameters, nested.
+        known: All of them.
+        models: Paths of those that are a model.
+        prefix: Where both lie in the configuration, with a dot at its end.
+
+    Raises:
+        KanjiDiffusionError: Naming the first that is unknown.
+    """
+    for key, value in given.items():
+        path = f"{prefix}{key}"
+        if key not in known:
+            matches = [f"`{prefix}{match}`" for match in get_close_matches(str(key), map(str, known))]
+            hint = f"did you mean {' or '.join(matches)}?" if matches else f"{_listing(prefix, known)}."
+            raise KanjiDiffusionError(f"There is no parameter `{path}`: {hint}")
+        if path not in models and isinstance(value, Mapping) and isinstance(known[key], Mapping):
+            refuse_unknown(value, known[key], models, f"{path}.")
+
+
+def _listing(prefix: str, known: Mapping[str, Any]) -> str:
+    where = f"`{prefix[:-1]}` has" if prefix else "there are"
+    return f"{where} {', '.join(map(str, known)) or 'none'}"
 
 
 def check_together(parameters: Mapping[str, Any]) -> None:
@@ -79,16 +148,19 @@ def check_together(parameters: Mapping[str, Any]) -> None:
 
     Raises:
         KanjiDiffusionError: If a setting names a style that neither a face nor the captions have, or `evaluation` one
-            that no face has; if a stage is larger than the glyphs or no multiple of what a latent covers; or if a
-            sampler does not exist or does not suit the schedule.
+            that no face has; if a stage is larger than the glyphs or no multiple of what a latent covers; if the
+            autoencoder cannot work at its sizes; if a batch cannot be divided; if captions cannot name a style that is
+            to be drawn; or if a sampler does not exist or does not suit the schedule.
     """
     given = parameters.get("stages") or {}
     stages = {f"stages.{name}": stage for name, stage in given.items() if isinstance(stage, StageSettings)}
     if isinstance(fonts := parameters.get("fonts"), FontSettings) and fonts.unlisted == "ignore":
         _check_styles(parameters, {rule.style for rule in fonts.faces if not rule.held_out})
     if isinstance(drawing := parameters.get("render"), RenderSettings):
-        vae = (parameters.get("vae") or {}).get("model")
-        _check_sizes(stages, drawing.size, vae if isinstance(vae, VAESettings) else None)
+        _check_sizes(stages, drawing.size, parameters.get("vae") or {})
+    _check_batches(parameters, stages)
+    if isinstance(styles := parameters.get("style"), Styles) and styles.root != (ALL,):
+        check_styles(styles.root, parameters["captions"])
     if isinstance(schedule := parameters.get("schedule"), ScheduleSettings):
         for path, name, used in _named_samplers(parameters, stages):
             try:
@@ -133,14 +205,52 @@ def _check_named(path: str, named: Iterable[str], styles: set[str]) -> None:
         )
 
 
-def _check_sizes(stages: Mapping[str, StageSettings], size: int, vae: VAESettings | None) -> None:
-    covered = 2 ** (len(vae.channels) - 1) if vae and vae.source == TRAINED else 1
+def _check_sizes(stages: Mapping[str, StageSettings], size: int, vae: Mapping[str, Any]) -> None:
+    model, loss, crop = vae.get("model"), vae.get("loss"), vae.get("crop")
+    trained = isinstance(model, VAESettings) and model.source == TRAINED
+    covered = 2 ** (len(model.channels) - 1) if trained else 1
+    if trained and isinstance(loss, VAELossSettings) and isinstance(crop, Crop):
+        check_sizes(covered, loss, size, crop.root)
     for path, stage in stages.items():
         if stage.resolution > size or stage.resolution % covered:
             raise KanjiDiffusionError(
                 f"Parameter `{path}.resolution` is {stage.resolution}: it must be at most {size}, at which glyphs are "
                 f"rendered (`render.size`), and a multiple of {covered}, which one latent covers."
             )
+
+
+def check_devices(parameters: Mapping[str, Any], paths: Iterable[str]) -> None:
+    """Refuse a device that is not there, before hours of work lead to the model that is to use it.
+
+    Args:
+        parameters: What `validated` returned.
+        paths: Those that are read.
+
+    Raises:
+        KanjiDiffusionError: If torch cannot use a device.
+    """
+    for path in paths:
+        for name, device in _devices(_value(parameters, path), path):
+            choose_device(device, name)
+
+
+def _devices(group: Any, path: str) -> Iterator[tuple[str, str]]:
+    for name, value in group if isinstance(group, BaseModel) else ():
+        if name == "device":
+            yield f"{path}.device", value
+        yield from _devices(value, f"{path}.{name}")
+
+
+def _check_batches(parameters: Mapping[str, Any], stages: Mapping[str, StageSettings]) -> None:
+    """Those of the autoencoder and the stages are shared by all workers, the others trained in one process."""
+    cluster, vae = parameters.get("cluster"), parameters.get("vae") or {}
+    workers = cluster.workers if isinstance(cluster, ClusterSettings) else 1
+    shared = {f"vae.{name}": vae.get(name) for name in ("training", "finish")}
+    shared |= {f"{path}.training": stage.training for path, stage in stages.items()}
+    alone = {f"{name}.training": (parameters.get(name) or {}).get("training") for name in _JUDGES}
+    for path, training in {**shared, **alone}.items():
+        if isinstance(training, TrainingSettings):
+            require_equal_parts(training, f"`{path}`", workers if path in shared else 1)
 
 
 def refuse_unread(
@@ -163,6 +273,8 @@ def refuse_unread(
     Raises:
         KanjiDiffusionError: If a parameter has no effect.
     """
+    if len(sources := [f"`{name}`" for name in _PROMPTS if given.get(name) is not None]) > 1:
+        raise KanjiDiffusionError(f"Parameters {' and '.join(sources)} all say what is drawn: give one of them.")
     read = set(READ_BY_HOOKS).union(*(_read_by(name, pipelines) for name in chosen))
     for path in _leaves(given):
         if _is_in(path, read) or _acts_otherwise(path, given, read, pipelines, load):

@@ -57,8 +57,12 @@ def _keep_freed_memory() -> None:
             mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def choose_device(device: str = "auto") -> torch.device:
+def choose_device(device: str = "auto", parameter: str = "device") -> torch.device:
     """Resolve `auto` to CUDA, MPS or CPU, in this order; other names are taken as they are.
+
+    Args:
+        device: Its name.
+        parameter: What the error calls the parameter that names it.
 
     Raises:
         KanjiDiffusionError: If the named device is not there.
@@ -71,7 +75,7 @@ def choose_device(device: str = "auto") -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise KanjiDiffusionError(
-            f"Parameter `device` is '{device}', which torch cannot use here ({str(error).splitlines()[0]}): "
+            f"Parameter `{parameter}` is '{device}', which torch cannot use here ({str(error).splitlines()[0]}): "
             "set it to auto, cpu or a device of this machine."
         ) from error
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 _ERRORS_TOLD = 3
@@ -17,15 +19,26 @@ _MUST_BE = {
     "int": "a whole number",
     "list": "a list",
     "model": "a mapping",
+    "path": "the path of a file",
     "string": "text",
     "tuple": "a list",
 }
 
 
 class Settings(BaseModel):
-    """A validated, immutable group of parameters: unknown keys are refused, values cannot change afterwards."""
+    """A validated, immutable group of parameters: unknown keys and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _named(path: Any) -> Any:
+    if isinstance(path, str) and (not path.strip() or "\0" in path):
+        raise ValueError("it must be the path of a file")
+    return path
+
+
+NamedPath = Annotated[Path, BeforeValidator(_named)]
+"""The path of a file; no text at all would be the working directory."""
 
 
 def model_of(hint: Any) -> type[BaseModel] | None:
@@ -67,8 +80,11 @@ def _detail_sentence(detail: ErrorDetails, path: str, model: type[BaseModel] | N
     else:
         family = _MUST_BE.get(kind.partition("_")[0])
         typed = kind.endswith(("_type", "_parsing", "_from_float")) and family
-        reason = f"it must be {family}" if typed else re.sub("^Input should", "it should", message)
+        reason = f"it must be {family}" if typed else re.sub("^(Input|Tuple) should", "it should", message)
+        reason = reason.replace(" after validation", "")
     value = detail["input"]
+    if isinstance(value, Mapping) and kind == "value_error":
+        return f"Parameter `{name}` cannot be used: {reason.rstrip('.')}."
     given = "null" if value is None else repr(value) if isinstance(value, str) else f"{value}"
     return f"Parameter `{name}` is {given}: {reason.rstrip('.')}."
 

@@ -28,6 +28,8 @@ from kanji_diffusion.diffusion.pretrained import weights_variant
 BUNDLED, TRAINED = "bundled", "trained"
 NO_LIMIT = 10**6
 _HEAD_WIDTH = 32
+# Letters of a caption that an error quotes.
+_QUOTED = 200
 # As the pre-tokenizer splits: words, and runs of signs.
 _WORD = re.compile(r"\w+|[^\w\s]+")
 _BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -127,8 +129,9 @@ class TextEncoder:
         limit = self.tokenizer.model_max_length
         for text, ids in zip(texts, self.tokenizer(list(texts)).input_ids, strict=True):
             if len(ids) > limit:
+                quoted = text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
                 raise KanjiDiffusionError(
-                    f"The caption '{text}' has {len(ids)} tokens, but the text encoder reads {limit}: shorten it "
+                    f"The caption '{quoted}' has {len(ids)} tokens, but the text encoder reads {limit}: shorten it "
                     "(or raise `text_encoder.max_length`, up to the encoder's own limit, and train anew)."
                 )
 

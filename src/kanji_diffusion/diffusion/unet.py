@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusers import UNet2DConditionModel
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
@@ -34,7 +34,7 @@ _DOWN_BLOCK = re.compile(r"^down_blocks\.(\d+)\.")
 class UNetSettings(Settings):
     """Architecture of the UNet; one for all stages, since each starts from the last one's weights."""
 
-    channels: tuple[int, ...] = Field(
+    channels: tuple[PositiveInt, ...] = Field(
         (64, 128),
         min_length=1,
         description="Channels of each level, the outermost first; each further level halves height and width.",

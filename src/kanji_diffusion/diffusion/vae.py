@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from kanji_diffusion.core.settings import Settings
@@ -35,7 +35,7 @@ class VAESettings(Settings):
         "or a whole pipeline in it.",
     )
     fine_tune: bool = Field(False, description="Train a pretrained autoencoder further; it is taken as it is if not.")
-    channels: tuple[int, ...] = Field(
+    channels: tuple[PositiveInt, ...] = Field(
         (16, 32, 64),
         min_length=1,
         description="Channels of each level; every level after the first halves height and width.",

@@ -218,9 +218,25 @@ def trainable(vae: AutoencoderKL, settings: VAELossSettings, size: int, crop: in
         crop: Side of the crops, in pixels.
 
     Raises:
-        KanjiDiffusionError: If the autoencoder or the discriminator cannot work at these sizes.
+        KanjiDiffusionError: As `check_sizes` says.
     """
-    used, covers = min(crop, size), factor(vae)
+    check_sizes(factor(vae), settings, size, crop)
+    return AdversarialVAE(vae, settings.adversarial) if settings.adversarial.weight else vae
+
+
+def check_sizes(covers: int, settings: VAELossSettings, size: int, crop: int) -> None:
+    """Refuse sizes at which the autoencoder, or a network of its loss, cannot work.
+
+    Args:
+        covers: Pixels that one latent covers in each direction.
+        settings: Of the loss.
+        size: Side of the pictures, in pixels.
+        crop: Side of the crops, in pixels.
+
+    Raises:
+        KanjiDiffusionError: Naming the parameter that does not suit.
+    """
+    used = min(crop, size)
     for name, side in (("render.size", size), ("vae.crop", used)):
         if side % covers:
             raise KanjiDiffusionError(
@@ -232,11 +248,8 @@ def trainable(vae: AutoencoderKL, settings: VAELossSettings, size: int, crop: in
             f"`vae.crop` is {used} pixels, but the networks of `vae.loss.perceptual` and `vae.loss.lpips` need "
             f"{SMALLEST_PICTURE}: raise it, or set these weights to 0."
         )
-    if not settings.adversarial.weight:
-        return vae
-    if used < (smallest := adversarial.smallest_crop(settings.adversarial)):
+    if settings.adversarial.weight and used < (smallest := adversarial.smallest_crop(settings.adversarial)):
         raise KanjiDiffusionError(
             f"`vae.crop` is {used} pixels, but a discriminator of {settings.adversarial.layers} layers needs "
             f"{smallest}: raise it, or lower `vae.loss.adversarial.layers`."
         )
-    return AdversarialVAE(vae, settings.adversarial)

@@ -24,6 +24,8 @@ SLOT = re.compile(rf"({'|'.join(sorted(SLOTS, key=len, reverse=True))})\b\s*")
 """A slot at the beginning of a text in lower case."""
 
 _MOST_NESTED = 4
+# Ideographic description characters that KanjiVG has no layout for.
+_OTHER_LAYOUTS = "⿻⿼⿽⿾⿿㇯"
 
 
 def composition_table(drawn: Mapping[str, Composition]) -> pd.DataFrame:
@@ -131,22 +133,28 @@ class Compositions:
         Raises:
             KanjiDiffusionError: If an operand is missing, something is left over, or a part is unknown.
         """
-        symbols = [symbol for symbol in text if not symbol.isspace()]
-        composition = self._read_operand(symbols, text)
+        symbols = [symbol for symbol in reversed(text) if not symbol.isspace()]
+        composition = self._read_operand(symbols, text, 0)
         if symbols:
             raise KanjiDiffusionError(
-                f"The description '{text}' goes on after its end with '{''.join(symbols)}': each of "
+                f"The description '{text}' goes on after its end with '{''.join(reversed(symbols))}': each of "
                 f"{' '.join(LAYOUTS)} takes as many parts as it has slots."
             )
         return composition
 
-    def _read_operand(self, symbols: list[str], text: str) -> Composition:
+    def _read_operand(self, symbols: list[str], text: str, nested: int) -> Composition:
         if not symbols:
             raise KanjiDiffusionError(f"The description '{text}' lacks a part: {_operands()}.")
-        symbol = symbols.pop(0)
+        symbol = symbols.pop()
         if symbol in LAYOUTS:
-            parts = tuple(self._read_operand(symbols, text) for _ in LAYOUTS[symbol])
+            if nested > _MOST_NESTED:
+                raise KanjiDiffusionError(_too_deep(text))
+            parts = tuple(self._read_operand(symbols, text, nested + 1) for _ in LAYOUTS[symbol])
             return Composition(None, None, symbol, parts)
+        if symbol in _OTHER_LAYOUTS:
+            raise KanjiDiffusionError(
+                f"The layout {symbol} of '{text}' is none that is drawn: choose one of {' '.join(LAYOUTS)}."
+            )
         return self._part(symbol)
 
     def read_parts(self, text: str) -> Composition:
@@ -159,9 +167,7 @@ class Compositions:
 
     def _read_parts(self, text: str, whole: str, nested: int) -> Composition:
         if nested > _MOST_NESTED:
-            raise KanjiDiffusionError(
-                f"The parts '{whole}' are nested more than {_MOST_NESTED} levels deep: nest fewer."
-            )
+            raise KanjiDiffusionError(_too_deep(whole))
         slots, parts = [], []
         for item in _items(text, whole):
             match = SLOT.match(item.lower())
@@ -171,6 +177,10 @@ class Compositions:
                     f"{', '.join(SLOTS)}."
                 )
             phrase = item[match.end() :].strip()
+            if not phrase:
+                raise KanjiDiffusionError(
+                    f"'{item}' of '{whole}' names no component: put one behind the slot, as in 'left fish'."
+                )
             inner = phrase[1:-1] if phrase.startswith("(") and phrase.endswith(")") else None
             slots.append(match[1])
             parts.append(self._part(phrase) if inner is None else self._read_parts(inner, whole, nested + 1))
@@ -224,6 +234,10 @@ class Compositions:
         return by_meaning | {name.lower(): component for component, name in self.names.items()}
 
 
+def _too_deep(text: str) -> str:
+    return f"The parts of '{text}' are nested more than {_MOST_NESTED} levels deep: nest fewer."
+
+
 def _no_layout(slots: Sequence[str], whole: str) -> str:
     """Why `slots` make no layout, as a sentence."""
     known = list(dict.fromkeys(LAYOUTS.values()))
@@ -268,7 +282,7 @@ def _items(text: str, whole: str) -> list[str]:
 
 def is_ids(text: str) -> bool:
     """Whether a text is meant as an ideographic description sequence."""
-    return any(layout in text for layout in LAYOUTS)
+    return any(layout in text for layout in (*LAYOUTS, *_OTHER_LAYOUTS))
 
 
 def is_parts(text: str) -> bool:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree.ElementTree import Element, iterparse
 from xml.parsers import expat
 
@@ -52,7 +52,9 @@ _NO_CHARACTERS = ("Zs", "Zl", "Zp", "Cc", "Cf", "Mn")  # Unicode categories
 class CharacterSelection(Settings):
     """Which characters to draw: the union of the criteria, of those that have a meaning."""
 
-    grades: tuple[int, ...] = Field(default=(), description="School grades: 1-6, 8 (rest of jouyou), 9-10 (names).")
+    grades: tuple[Literal[1, 2, 3, 4, 5, 6, 8, 9, 10], ...] = Field(
+        default=(), description="School grades: 1-6, 8 (rest of jouyou), 9-10 (names)."
+    )
     jouyou: bool = Field(default=False, description="The 2,136 characters of general use.")
     frequency_rank: int | None = Field(default=None, ge=1, description="The so many most frequent in newspapers.")
     characters: str = Field(

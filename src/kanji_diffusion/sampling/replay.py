@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import RootModel
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.settings import NamedPath
 from kanji_diffusion.sampling.export import model_fingerprint
 from kanji_diffusion.sampling.lineage import Lineage, describe_environment, is_version
 from kanji_diffusion.sampling.sampler import draw
@@ -19,7 +20,7 @@ from kanji_diffusion.sampling.sampler import draw
 logger = logging.getLogger(__name__)
 
 
-class PicturePath(RootModel[Path]):
+class PicturePath(RootModel[NamedPath]):
     """A PNG that `generate` wrote."""
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, RootModel, field_validator, model_validator
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.progress import Progress
-from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.core.settings import NamedPath, Settings
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
 from kanji_diffusion.glyphs.compositions import is_ids, is_parts
 from kanji_diffusion.imaging.grid import sheet
@@ -25,9 +25,16 @@ from kanji_diffusion.sampling.sampler import DrawingSettings, draw
 
 logger = logging.getLogger(__name__)
 
-_ALL = "all"
+ALL = "all"
+"""Every style of the captions, in place of the name of one."""
+
 _PARTS_JOINED = " + "
+# A caption takes a few dozen tokens at most, and a tokenizer is slow to read a word of thousands of letters.
+_LONGEST = 400
 _PLANNED = ("prompt", "ids", "character", "plan_source", "reason", "plan")
+
+
+_GIVE = 'give a meaning, such as --params="prompt=water", or a list of meanings'
 
 
 class Prompts(RootModel[tuple[str, ...]]):
@@ -37,16 +44,15 @@ class Prompts(RootModel[tuple[str, ...]]):
     @classmethod
     def _listed(cls, value: Any) -> list[Any]:
         words = [value] if isinstance(value, str) else value
-        if (
-            not isinstance(words, list)
-            or not words
-            or not all(isinstance(word, str) and _is_text(word) for word in words)
-        ):
-            raise ValueError('give a meaning, such as --params="prompt=water", or a list of meanings')
+        if not isinstance(words, list) or not words:
+            raise ValueError(_GIVE)
+        for word in words:
+            if fault := prompt_fault(word):
+                raise ValueError(f"it {fault}; {_GIVE}")
         return words
 
 
-class PromptsFile(RootModel[Path]):
+class PromptsFile(RootModel[NamedPath]):
     """A text file with a prompt in each line, in place of the prompt."""
 
 
@@ -57,7 +63,7 @@ class Parts(RootModel[tuple[str, ...]]):
     @classmethod
     def _listed(cls, value: Any) -> list[Any]:
         parts = split_parts(value) if isinstance(value, str) else value
-        if not isinstance(parts, list) or len(parts) not in (2, 3) or not all(map(_is_text, parts)):
+        if not isinstance(parts, list) or len(parts) not in (2, 3) or any(map(prompt_fault, parts)):
             raise ValueError('give two or three components, such as --params="parts=魚雷", or a list of their names')
         return parts
 
@@ -79,7 +85,7 @@ class Styles(RootModel[tuple[str, ...]]):
     @field_validator("root")
     @classmethod
     def _some(cls, styles: tuple[str, ...]) -> tuple[str, ...]:
-        if not styles:
+        if not all(styles) or not styles:
             raise ValueError("give a style, a list of styles, or `all`")
         return styles
 
@@ -114,7 +120,7 @@ def list_requests(
     if parts:
         words = (_PARTS_JOINED.join(parts.root),)
     chosen = styles.root if styles else (captions.default_style,)
-    if chosen == (_ALL,) and _ALL not in captions.styles:
+    if chosen == (ALL,) and ALL not in captions.styles:
         chosen = tuple(captions.styles)
     rows = [
         (word, style, expand_prompt(word, style, captions), seed.root + number, number)
@@ -192,24 +198,34 @@ def read_prompts(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise KanjiDiffusionError(
             f"Parameter `prompts_file` is {path}, which cannot be read ({reason}): give a text file with a meaning in "
             "each line."
         ) from error
     lines = [line for line in text.splitlines() if line.strip()]
-    if not lines or not all(map(_is_text, lines)):
-        problem = "holds control characters" if lines else "is empty"
+    faults = (f"has the line {line[:40]!r}, which {fault}" for line in lines if (fault := prompt_fault(line)))
+    if problem := next(faults, None if lines else "is empty"):
         raise KanjiDiffusionError(
             f"Parameter `prompts_file` is {path}, which {problem}: give a text file with a meaning in each line."
         )
     return lines
 
 
-def _is_text(word: object) -> bool:
+def prompt_fault(word: object) -> str:
+    """Why a prompt cannot be drawn, as the end of a sentence; empty if it can."""
+    if not isinstance(word, str):
+        return "is no text"
+    if not word.strip():
+        return "is empty"
+    if len(word) > _LONGEST:
+        return f"has {len(word):,} characters, more than {_LONGEST}"
     # What cannot be printed is half of a broken character, or the content of a binary file.
-    return isinstance(word, str) and bool(word.strip()) and word.replace("\t", " ").isprintable()
+    hidden = [letter for letter in word.replace("\t", " ") if not letter.isprintable()]
+    if hidden:
+        return f"holds the control character U+{ord(hidden[0]):04X}"
+    return "" if any(map(str.isalnum, word)) else "holds no letter"
 
 
 def draw_rows(

@@ -18,7 +18,7 @@ from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
@@ -48,7 +48,9 @@ class ClipSettings(Settings):
         128, ge=8, description="Width of the common space of pictures and captions, of a model trained here."
     )
     width: int = Field(16, ge=8, description="Channels of the vision tower's first stage.")
-    layers: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="Blocks of the vision tower's stages.")
+    layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        (1, 1, 1, 1), description="Blocks of the vision tower's stages."
+    )
     context_length: int = Field(24, ge=8, description="Tokens that a caption may have.")
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 from transformers import ResNetConfig
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer, ResNetEncoder, ResNetPreTrainedModel
@@ -57,8 +57,8 @@ class ComponentSettings(WarpSettings):
     weight: float = Field(0.3, ge=0, le=1, description="Share of pictures with thinner or thicker strokes.")
     blur: float = Field(0.2, ge=0, le=1, description="Share of pictures blurred to half their resolution.")
     side: int = Field(40, ge=16, multiple_of=8, description="Side of the pictures that it reads, in pixels.")
-    channels: tuple[int, ...] = Field((24, 64, 128), min_length=1, description="Channels of each stage.")
-    depths: tuple[int, ...] = Field((1, 1, 1), min_length=1, description="Blocks of each stage.")
+    channels: tuple[PositiveInt, ...] = Field((24, 64, 128), min_length=1, description="Channels of each stage.")
+    depths: tuple[PositiveInt, ...] = Field((1, 1, 1), description="Blocks of each stage.")
     fewest: int = Field(3, ge=1, description="Characters that a component must stand in to be known.")
     fewest_in_slot: int = Field(20, ge=1, description="Characters that must have a slot for it to be known.")
     joined: float = Field(0.35, ge=0, le=1, description="Share of pictures that are joined from halves of two glyphs.")
@@ -68,6 +68,14 @@ class ComponentSettings(WarpSettings):
     checked: int = Field(600, ge=2, description="Characters that are drawn in the faces held out.")
     characters: int | None = Field(None, ge=2, description="At most so many characters, the frequent ones; or all.")
     missed: float = Field(0.03, gt=0, lt=1, description="Share of real glyphs of faces held out that may be refused.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ComponentSettings:
+        if len(self.depths) != len(self.channels):
+            raise ValueError(
+                f"`depths` has {len(self.depths)} entries and `channels` {len(self.channels)}; give one for each stage"
+            )
+        return self
 
 
 def parts_of(composition: Composition, depth: int = _DEEPEST, prefix: str = "") -> Iterator[tuple[str, Composition]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
@@ -28,6 +29,12 @@ class Limit(Settings):
         None, gt=0, description="Removed: so many robust deviations below the style's median (1.48 times the MAD)."
     )
     above: float | None = Field(None, gt=0, description="Removed: so many robust deviations above the style's median.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"`min` {self.min} lies above `max` {self.max}, so that every glyph would be removed")
+        return self
 
     def bounds(self, values: pd.Series) -> tuple[float, float]:
         """The lowest and the highest value that is kept of one style's `values`."""

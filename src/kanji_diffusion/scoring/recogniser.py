@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from scipy import optimize
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
@@ -34,7 +34,7 @@ SIDE = 64
 class RecogniserSettings(WarpSettings):
     """Architecture of the recogniser and augmentation of its training pictures."""
 
-    channels: tuple[int, ...] = Field((32, 64, 96, 128), min_length=1, description="Channels of each stage.")
+    channels: tuple[PositiveInt, ...] = Field((32, 64, 96, 128), min_length=1, description="Channels of each stage.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all characters.")
 
 

@@ -31,7 +31,7 @@ from kanji_diffusion.training.interrupt import stop_on_signal
 from kanji_diffusion.training.optimizers import Optimizers
 from kanji_diffusion.training.protocols import Batch, IndexedDataset, Loss, LossOutput, Sheet
 from kanji_diffusion.training.report import Report
-from kanji_diffusion.training.settings import TrainingSettings, learning_rate
+from kanji_diffusion.training.settings import TrainingSettings, learning_rate, require_equal_parts
 from kanji_diffusion.training.tracker import NullTracker, Tracker
 from kanji_diffusion.training.workers import Workers
 
@@ -105,12 +105,8 @@ def check(
     Raises:
         KanjiDiffusionError: If the dataset is empty, or the batch cannot be divided into its parts.
     """
+    require_equal_parts(settings, name, workers)
     parts = settings.accumulate * workers
-    if settings.batch_size % parts:
-        raise KanjiDiffusionError(
-            f"The batch size {settings.batch_size} of {name} cannot be divided into {parts} equal parts: choose "
-            "`accumulate` times the number of workers among its divisors."
-        )
     whole = getattr(loss, "whole_batch", False) or any(isinstance(each, _BatchNorm) for each in module.modules())
     if parts > 1 and whole:
         raise KanjiDiffusionError(

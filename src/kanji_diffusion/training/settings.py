@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.hardware import autocast_dtype, choose_device
 from kanji_diffusion.core.settings import Settings
+
+_Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingSettings(Settings):
@@ -28,7 +31,7 @@ class TrainingSettings(Settings):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="adamw, or muon for weights that are matrices (AdamW updates the others)."
     )
-    betas: tuple[float, float] = Field((0.9, 0.99), description="Adam's moment decays; the first is Muon's momentum.")
+    betas: tuple[_Decay, _Decay] = Field((0.9, 0.99), description="Adam's moment decays; the first is Muon's momentum.")
     clip_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
     ema_decay: float = Field(
         0.998,
@@ -48,6 +51,19 @@ class TrainingSettings(Settings):
     sheet_every: int = Field(0, ge=0, description="Steps between sheets of samples; 0 for none.")
     checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints: what a kill loses at most.")
     max_skipped: int = Field(10, ge=1, description="Non-finite steps in a row before the run stops.")
+
+
+def require_equal_parts(settings: TrainingSettings, name: str, workers: int = 1) -> None:
+    """Refuse a batch that `workers` workers cannot share, or that cannot be accumulated, in equal parts.
+
+    Raises:
+        KanjiDiffusionError: Naming what is trained as `name`.
+    """
+    if settings.batch_size % (parts := settings.accumulate * workers):
+        raise KanjiDiffusionError(
+            f"The batch size {settings.batch_size} of {name} cannot be divided into {parts} equal parts: choose "
+            "`accumulate` times the number of workers among its divisors."
+        )
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from PIL import Image
-from pydantic import RootModel
+from pydantic import RootModel, field_validator
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.datasets.model_source import RELEASED, ModelResolver
@@ -14,7 +14,7 @@ from kanji_diffusion.sampling.candidates import CandidateSettings, judge_candida
 from kanji_diffusion.sampling.export import TextToKanji
 from kanji_diffusion.sampling.lineage import embed_lineage, read_picture
 from kanji_diffusion.sampling.replay import PicturePath, check_model, recorded_version, redraw
-from kanji_diffusion.sampling.requests import PlanSettings, draw_rows, plan_requests, request_sheet
+from kanji_diffusion.sampling.requests import PlanSettings, draw_rows, plan_requests, prompt_fault, request_sheet
 from kanji_diffusion.sampling.sampler import SamplingSettings, place
 from kanji_diffusion.scoring.clip import ClipScorer
 
@@ -25,6 +25,13 @@ class ModelName(RootModel[str]):
 
 class NegativePrompt(RootModel[str]):
     """What guidance leads away from, taken as it is; empty for the empty caption."""
+
+    @field_validator("root")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        if text and (fault := prompt_fault(text)):
+            raise ValueError(f"it {fault}; give words, or nothing")
+        return text
 
 
 def load_model(name: ModelName | None, models: ModelResolver) -> TextToKanji:
