@@ -92,8 +92,8 @@ def _read_params(context: click.Context, option: click.Parameter, value: Any) ->
         except YAMLError:
             context.fail(
                 f"`--params={value}` cannot be read: close every bracket and quotation mark, and put quotation marks "
-                f'around an entry of a list that holds any of , [ ] {{ }} # : as in {key}=["a, b","c"], and around a text '
-                "that begins with a bracket."
+                f'around an entry of a list that holds any of , [ ] {{ }} # : as in {key}=["a, b","c"], and around a '
+                "text that begins with a bracket."
             )
         group = given
         for name in key.split(".")[:-1]:
@@ -133,19 +133,19 @@ def _read_value(text: str, *, keep_text: bool) -> Any:
 
 
 def _split_outside_brackets(text: str) -> list[str]:
-    items, depth, quote = [""], 0, ""
-    for letter in text:
+    items, start, depth, quote, before = [], 0, 0, "", ""
+    for place, letter in enumerate(text):
         if letter == "," and not depth and not quote:
-            items.append("")
+            items.append(text[start:place])
+            start, before = place + 1, ""
             continue
         # An apostrophe of a bare word is no quotation mark.
-        quotes = depth or quote or items[-1].rstrip().endswith("=")
-        items[-1] += letter
-        if quotes and letter in "\"'":
+        if letter in "\"'" and (depth or quote or before == "="):
             quote = "" if quote == letter else quote or letter
         elif not quote:
             depth += (letter in "[{") - (letter in "]}" and depth > 0)
-    return [item.strip() for item in items if item.strip()]
+        before = before if letter.isspace() else letter
+    return [item.strip() for item in (*items, text[start:]) if item.strip()]
 
 
 def _run_options() -> list[click.Parameter]:

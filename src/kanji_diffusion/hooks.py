@@ -101,9 +101,8 @@ def configured_stages() -> tuple[str, ...]:
     """
     stages = configured_parameters().get("stages")
     if not isinstance(stages, Mapping):
-        raise KanjiDiffusionError(
-            f"Parameter `stages` is '{stages}': it must map the name of each stage to its settings."
-        )
+        given = "null" if stages is None else f"'{stages}'"
+        raise KanjiDiffusionError(f"Parameter `stages` is {given}: it must map the name of each stage to its settings.")
     named = tuple(str(name) for name, stage in stages.items() if stage is not None)
     if not named:
         raise KanjiDiffusionError(

@@ -74,8 +74,10 @@ def choose_device(device: str = "auto", parameter: str = "device") -> torch.devi
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
+        # Torch lists two dozen kinds of devices where it does not know one.
+        reason = "it knows no such device" if "Expected one of" in str(error) else str(error).splitlines()[0]
         raise KanjiDiffusionError(
-            f"Parameter `{parameter}` is '{device}', which torch cannot use here ({str(error).splitlines()[0]}): "
+            f"Parameter `{parameter}` is '{device}', which torch cannot use here ({reason.rstrip('.')}): "
             "set it to auto, cpu or a device of this machine."
         ) from error
 

@@ -159,7 +159,7 @@ def fill_template(subject: str, style_words: str, settings: CaptionSettings) -> 
     )
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r"\( +", "(", re.sub(r" +([,)])", r"\1", text))
-    text = re.sub(r"(,\s*)+(?=[,)]|$)", "", re.sub(r"\(,\s*", "(", text))
+    text = re.sub(r"(,\s*)+(?=[,)]|$)", "", re.sub(r"\((,\s*)+", "(", text))
     return re.sub(r"\s*\(\s*\)", "", text).strip(" ,")
 
 

@@ -134,6 +134,7 @@ class Compositions:
             KanjiDiffusionError: If an operand is missing, something is left over, or a part is unknown.
         """
         symbols = [symbol for symbol in reversed(text) if not symbol.isspace()]
+        text = " ".join(text.split())
         composition = self._read_operand(symbols, text, 0)
         if symbols:
             raise KanjiDiffusionError(
@@ -163,7 +164,8 @@ class Compositions:
         Raises:
             KanjiDiffusionError: If slots do not make a layout, or a part is unknown.
         """
-        return self._read_parts(text, text, 0)
+        whole = " ".join(text.split())
+        return self._read_parts(whole, whole, 0)
 
     def _read_parts(self, text: str, whole: str, nested: int) -> Composition:
         if nested > _MOST_NESTED:

@@ -84,19 +84,13 @@ def read_kanjidic2(path: Path) -> pd.DataFrame:
         with path.open("rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path) if compressed else path.open("rb") as stream:
-            elements = _parse_characters(stream.read(_MAX_XML_BYTES + 1))
-    except (OSError, EOFError, zlib.error, expat.ExpatError) as error:
+            rows = _character_rows(_parse_characters(stream.read(_MAX_XML_BYTES + 1)))
+    except (OSError, EOFError, ValueError, zlib.error, expat.ExpatError) as error:
         raise KanjiDiffusionError(
             f"The dictionary {path} cannot be read ({error}): run `make data`, or put KANJIDIC2 there."
         ) from error
-    if not elements:
+    if not rows:
         raise KanjiDiffusionError(f"{path} holds no character entry: put KANJIDIC2 (kanjidic2.xml.gz) there.")
-    by_standard = {
-        (value.get("cp_type"), value.text): element.findtext("literal", "")
-        for element in elements
-        for value in element.iterfind("codepoint/cp_value")
-    }
-    rows = [_character_row(element, by_standard) for element in elements]
     table = pd.DataFrame(rows).sort_values("code_point", ignore_index=True)
     return table.astype(dict.fromkeys(("grade", "jlpt", "frequency", "stroke_count", "radical"), "Int64"))
 
@@ -195,8 +189,19 @@ def _without_indexes(element: Element) -> Element:
     return element
 
 
+def _character_rows(elements: Sequence[Element]) -> list[dict[str, Any]]:
+    by_standard = {
+        (value.get("cp_type"), value.text): element.findtext("literal", "")
+        for element in elements
+        for value in element.iterfind("codepoint/cp_value")
+    }
+    return [_character_row(element, by_standard) for element in elements]
+
+
 def _character_row(element: Element, by_standard: dict[tuple[str | None, str | None], str]) -> dict[str, Any]:
     character = element.findtext("literal", "")
+    if len(character) != 1:
+        raise ValueError(f"an entry has the literal '{character}', which is not one character")
 
     def readings(kind: str) -> list[str]:
         found = element.iterfind(f"reading_meaning/rmgroup/reading[@r_type='{kind}']")

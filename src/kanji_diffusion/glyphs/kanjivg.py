@@ -111,18 +111,19 @@ def read_kanjivg(folder: Path) -> dict[str, Composition]:
         KanjiDiffusionError: If the folder has no such file, or one cannot be read.
     """
     drawn: dict[str, Composition] = {}
-    for path in sorted(folder.glob("?????.svg")):
+    for path in sorted(folder.glob("[0-9a-f]" * 5 + ".svg")):
         character = chr(int(path.stem, 16))
         if not _is_kanji(character):
             continue
         try:
             group = ElementTree.parse(path).find(f".//{_SVG}g[@id='kvg:{path.stem}']")
-        except (OSError, ElementTree.ParseError) as error:
+            if group is not None:
+                drawn[character] = replace(_Group.of(group).composition(), form=character, base=character)
+        # Paths of strokes are parsed too, where it takes them to find a layout.
+        except (OSError, ElementTree.ParseError, ValueError, IndexError, TypeError) as error:
             raise KanjiDiffusionError(
                 f"The stroke data {path} cannot be read ({error}): reinstall the package kanjivg (`make env`)."
             ) from error
-        if group is not None:
-            drawn[character] = replace(_Group.of(group).composition(), form=character, base=character)
     if not drawn:
         raise KanjiDiffusionError(
             f"{folder} holds no stroke data of KanjiVG: install the package kanjivg (`make env`)."

@@ -68,6 +68,9 @@ class TextToKanji:
                 requires_safety_checker=False,
                 **_bundled_text(source),
             )
+            taken, made = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+            if taken != made:
+                raise ValueError(f"its UNet takes latents of {taken} channels, but its autoencoder makes {made}")
         except (OSError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise KanjiDiffusionError(
