@@ -53,5 +53,5 @@ lock: env ## Resolve the dependencies of pyproject.toml into requirements.lock
 		--generate-hashes --no-emit-index-url --extra dev pyproject.toml --output-file requirements.lock
 
 clean: ## Remove what tools keep to be faster
-	@rm -rf .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find benchmarks scripts src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -31,6 +31,7 @@ RUNS = {
     "component_recogniser": ("2 --env=test", r"never_seen +[1-9]\d* +[01]\.\d{3} "),
     "exact_resume": ("1", r"SIGTERM: .*\nSIGKILL: .*\nLargest difference .*: 0\.0\n"),
     "memory": ("33 66 --size=16 --env=test", r"(.*\n)*encode_latents: 2\.0 times the glyphs, memory times own \d\.\d"),
+    "fuzz_fonts": ("--mutants=18", r"\nall( +\d+){7}\n(.*\n)*\n18 mutants in .*\nNo fault\.\n"),
     "ocr_engine": ("--env=test", r"all styles +[01]\.\d+ +[01]\.\d+ "),
     "planner": ("--plans=1 --every=400 --env=test", r"component, 3 meanings +5 +1\d{3} +0\.\d+ "),
     "recipes": (

@@ -12,55 +12,6 @@ from kanji_diffusion.core.settings import model_of
 from kanji_diffusion.pipelines import generate
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ("--params=stages.small.training.steps=abc",
-         "Parameter `stages.small.training.steps` is 'abc': it must be a whole number."),
-        ("--params=stages.small.training.steps=0",
-         "Parameter `stages.small.training.steps` is 0: it should be greater than or equal to 1."),
-        ("--params=stages.small.training.trouble=much",
-         "Parameter `stages.small.training.trouble` is 'much': "
-         "it should be 'none', 'mistake', 'stop', 'interrupt' or 'bug'."),
-        ("--params=stages.small.training.optimizer.learning_rte=1",
-         "There is no parameter `stages.small.training.optimizer.learning_rte`: did you mean `learning_rate`?"),
-        ("--params=stages.small.training=7",
-         "Parameter `stages.small.training` is 7: it must be a mapping."),
-        ("--params=stages.small.training.rates=[0.5]",
-         "Parameter `stages.small.training.rates.0` is 0.5: it should be greater than or equal to 1."),
-        ("--params=stages.small.training.rates=[]",
-         "Parameter `stages.small.training.rates` is []: "
-         "Tuple should have at least 1 item after validation, not 0."),
-        ("--params=foo=1", "There is no parameter `foo`: there are threads, count, stages."),
-        ("--params=cuont=1", "There is no parameter `cuont`: did you mean `count`?"),
-        ("--params=stages.smal.training.steps=1",
-         "There is no parameter `stages.smal`: did you mean `stages.small`?"),
-        ("--params=stages=5", "Parameter `stages` is '5': it must map the name of each stage to its settings."),
-        ("--params=threads=many",
-         "Parameter `threads` is 'many': it must be a whole number from 1, or null for all cores."),
-        ("--pipeline=trainig", "There is no pipeline `trainig`: choose among __default__, drawing, training."),
-        ("--nodes=dream", "Pipeline does not contain nodes named ['dream']."),
-        ("--pipeline=training", "`glyphs` is missing: run `kedro run --pipeline=drawing` first."),
-        ("--load-versions=glyph:2020-01-01T00.00.00.000Z",
-         "'load_versions' keys [glyph] are not found in the catalog."),
-        ("--load-versions=glyphs",
-         "Expected the form of 'load_versions' to be 'dataset_name:YYYY-MM-DDThh.mm.ss.sssZ',found glyphs instead"),
-    ],
-)  # fmt: skip
-def test_a_mistake_is_answered_in_one_sentence(kedro_run, options, sentence):
-    result = kedro_run(options)
-    assert result.stderr.splitlines()[-1] == f"Error: {sentence}"
-    assert result.exit_code > 0
-    assert "Traceback" not in result.output
-
-
-def test_an_unknown_environment_is_answered_with_those_that_exist(kedro_run, toy_project):
-    result = kedro_run("--env=gpuu")
-    expected = f"There is no environment `gpuu` in {toy_project}/conf: choose among base, local, test."
-    assert result.stderr == f"Error: {expected}\n"
-    assert not (toy_project / "mlruns").exists()
-
-
 def test_without_a_champion_nothing_is_served(toy_project):
     result = click.testing.CliRunner().invoke(cli.cli, ["serve"])
     registry = f"MLflow's registry at sqlite:///{toy_project}/mlflow.db"
@@ -91,14 +42,6 @@ def test_a_version_that_does_not_exist_is_answered_with_the_newest(kedro_run, to
     result = kedro_run("--pipeline=training", "--load-versions=glyphs:2020-01-01T00.00.00.000Z")
     expected = f"`glyphs` has no version 2020-01-01T00.00.00.000Z: the newest are {version}."
     assert result.stderr == f"Error: {expected}\n"
-
-
-def test_a_broken_configuration_file_is_named(kedro_run, toy_project):
-    (toy_project / "conf/local/parameters.yml").write_text("count: [1")
-    result = kedro_run()
-    assert "Invalid YAML or JSON file" in result.stderr
-    assert "conf/local/parameters.yml" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_damaged_artifact_is_named(kedro_run, toy_project):
@@ -141,16 +84,6 @@ def test_a_parameter_that_the_catalog_refers_to_is_read(kedro_run, toy_project):
     )
     result = kedro_run("--pipeline=training", "--params=count=4")
     assert "`glyphs` is missing" in result.stderr
-
-
-def test_an_unknown_group_of_the_configuration_is_refused(kedro_run, toy_project):
-    (toy_project / "conf/local/parameters.yml").write_text("cuont: 4\n")
-    assert kedro_run().stderr.splitlines()[-1] == "Error: There is no parameter `cuont`: did you mean `count`?"
-
-
-def test_a_mistake_in_the_settings_of_tracking_is_told(kedro_run, toy_project):
-    (toy_project / "conf/local/mlflow.yml").write_text("tracking: {run: {nestd: true}}\n")
-    assert "There is no parameter `KedroMlflowConfig.tracking.run.nestd`." in kedro_run().stderr
 
 
 def test_what_a_node_tells_is_told(kedro_run):
@@ -204,19 +137,6 @@ def test_lists_may_be_given_on_the_command_line(given, parameters):
         assert option.callback(context, option, given) == parameters
 
 
-@pytest.mark.parametrize("given", ["water", "a=1,water", "=3"])
-def test_params_that_are_no_pairs_are_refused(kedro_run, given):
-    done = kedro_run(f"--params={given}")
-    assert done.exit_code != 0
-    assert "give key=value, and commas between" in done.stderr
-
-
-def test_an_open_bracket_is_told(kedro_run):
-    done = kedro_run("--params=count=1,prompt=[fire")
-    assert done.exit_code != 0
-    assert "`--params=count=1,prompt=[fire` cannot be read: close every bracket" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("given", "read"),
     [
@@ -240,22 +160,6 @@ def test_an_open_bracket_is_told(kedro_run):
 )
 def test_text_of_the_command_line_stays_text(given, read):
     assert cli._read_params(click.Context(cli.run), cli.run.params[0], given) == read
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ('prompt="', "close every bracket and quotation mark"),
-        ('prompt="left fish', "close every bracket and quotation mark"),
-        ("prompt=[water #1]", "put quotation marks around an entry of a list"),
-        ("prompt=${secret}", "would refer to another parameter: leave it out"),
-        ("a=1,a.b=2", "`a.b` and a value for `a` itself: give one of them"),
-    ],
-)
-def test_what_cannot_be_read_is_told_with_its_remedy(given, sentence):
-    with pytest.raises(click.UsageError) as told:
-        cli._read_params(click.Context(cli.run), cli.run.params[0], given)
-    assert sentence in told.value.message
 
 
 def test_the_texts_are_all_parameters_of_generate_that_are_text():

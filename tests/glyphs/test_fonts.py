@@ -139,18 +139,6 @@ def test_the_style_of_an_unknown_family_is_seen_in_its_strokes(
     assert facts["stroke_style"] == style
 
 
-def test_no_usable_face_is_one_sentence(tmp_path: Path, five: pd.DataFrame) -> None:
-    folder = tmp_path / "fonts"
-    with pytest.raises(KanjiDiffusionError, match="does not exist"):
-        list_faces(folder, ALL, five)
-    folder.mkdir()
-    (folder / "text.ttf").write_text("not a font")
-    with pytest.raises(KanjiDiffusionError, match=r"No usable face in .*fonts \(text.ttf is not a"):
-        list_faces(folder, ALL, five)
-    with pytest.raises(KanjiDiffusionError, match="no file matches a rule"):
-        list_faces(folder, FontSettings(), five)
-
-
 def test_large_files_are_not_opened(tmp_path: Path, make_font: FontMaker, five: pd.DataFrame) -> None:
     make_font(tmp_path / "fonts" / "good.ttf", SQUARES)
     with (tmp_path / "fonts" / "vast.ttf").open("wb") as file:

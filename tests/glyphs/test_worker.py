@@ -27,7 +27,7 @@ def answer(number, behaviour="work"):
     if behaviour == "write":
         open("scribble", "w").write("ink" * 10_000)
     print("noise")
-    return {"number": number, "process": os.getpid()}, bytes([number])
+    return {"number": number, "process": os.getpid()}, bytes([number]) if isinstance(number, int) else b""
 """
 
 
@@ -61,6 +61,11 @@ def test_a_bad_task_fails_alone(tasks: ModuleType, behaviour: str, failure: str)
     good, bad, next_one = run_tasks(tasks.answer, arguments, 1, Limits(seconds=2, memory_mib=512))
     assert bad.failure == failure
     assert (good.value["number"], next_one.value["number"]) == (1, 3)
+
+
+def test_texts_of_a_child_are_lines(tasks: ModuleType) -> None:
+    (reply,) = run_tasks(tasks.answer, [{"number": "\x1b[2J\nERROR\u202e " + "x" * 2000}], 1, Limits())
+    assert reply.value["number"] == "[2J ERROR " + "x" * 990
 
 
 def test_a_child_writes_no_file(tasks: ModuleType, tmp_path: Path) -> None:

@@ -77,30 +77,6 @@ def test_parts_are_put_together_in_layouts_that_suit_them(planner):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "sentence"),
-    [
-        ("left fisk, right thunder", "no component 'fisk': did you mean .*fish"),
-        ("⿰魚", "lacks a part: .* as in ⿰魚雷"),
-        ("left fish", "lack a slot: beside 'left' name right"),
-        ("left fish, right (top rain)", "lack a slot: beside 'top' name bottom"),
-        ("left fish, left thunder", "fill the slot 'left' 2 times"),
-        ("top fish, right thunder", "The slots top, right of .* make no layout: choose one of left, right;"),
-        ("⿰魚雷火", "goes on after its end with '火'"),
-    ],
-)
-def test_what_cannot_be_built_is_one_sentence(planner, prompt, sentence):
-    with pytest.raises(KanjiDiffusionError, match=sentence) as refused:
-        planner.plan(prompt)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("parts", [["魚"], ["魚"] * 4, ["fisk", "thunder"]])
-def test_parts_that_do_not_fit_are_one_sentence(planner, parts):
-    with pytest.raises(KanjiDiffusionError, match=r"give two or three|did you mean"):
-        planner.combine(parts)
-
-
-@pytest.mark.parametrize(
     ("meaning", "word", "parts"),
     [
         ("vampire", "吸血鬼", "血鬼"),

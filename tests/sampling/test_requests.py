@@ -5,7 +5,6 @@ import logging
 import pytest
 from pydantic import ValidationError
 
-from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.sampling.requests import (
     Count,
@@ -17,7 +16,6 @@ from kanji_diffusion.sampling.requests import (
     Styles,
     list_requests,
     plan_requests,
-    read_prompts,
 )
 
 
@@ -53,24 +51,6 @@ def test_lines_of_a_file_are_prompts(tmp_path):
         Prompts(["ignored"]), PromptsFile(path), None, None, Count(1), Seed(0), CaptionSettings(default_style="brush")
     )
     assert listed["prompt"].tolist() == ["water (brush kanji)", "thunder dragon (brush kanji)", "水 (brush kanji)"]
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, "No such file"),
-        (b"", "which is empty"),
-        (b"\n  \n", "which is empty"),
-        (b"\x89PNG\r\n\x1a\n\xff", "it is no text in UTF-8"),
-        (b"water\x00\x01", "which holds control characters"),
-    ],
-)
-def test_a_file_without_prompts_is_refused_in_one_sentence(tmp_path, content, sentence):
-    path = tmp_path / "words.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(KanjiDiffusionError, match=rf"`prompts_file` is {path}, .*{sentence}"):
-        read_prompts(path)
 
 
 def test_prompts_of_all_kinds_become_compositions(planner, tmp_path, caplog):

@@ -40,7 +40,7 @@ _COLUMNS = [
 _MISSING = 208  # the grey of a glyph that a face lacks
 _BLOCK_PIXELS = 512 * 64**2
 _TASKS_PER_CALL = 16  # of blocks that go to another machine together
-_IN_PROCESS_PIXELS = 4096 * 64**2  # below this, starting children costs more than they save
+_ONE_CHILD_PIXELS = 4096 * 64**2  # below this, starting another child costs more than it saves
 
 
 class AugmentSettings(Settings):
@@ -82,7 +82,7 @@ class RenderSettings(Settings):
     views: int = Field(default=1, ge=1, le=64, description="Pictures per glyph; the first is not augmented.")
     seed: int = Field(default=0, ge=0, description="Draws the augmentation of the views after the first.")
     workers: int | None = Field(
-        default=None, ge=1, description="Processes; null for all cores, in process for small jobs."
+        default=None, ge=1, description="Child processes; null for all cores, one for small jobs."
     )
     augment: AugmentSettings = Field(AugmentSettings(), description="How the views after the first are changed.")
 
@@ -209,22 +209,18 @@ def _draw(
     settings: RenderSettings,
     spread: Callable[..., Iterator[list[Reply]]] | None,
 ) -> Iterator[Reply]:
+    """The answers of child processes, of which one that is not of the right length is refused."""
     if spread:
         calls = [tasks[first : first + _TASKS_PER_CALL] for first in range(0, len(tasks), _TASKS_PER_CALL)]
-        for replies in spread(_draw_with_one_child, calls):
-            yield from replies
-        return
-    workers = settings.workers or available_cores()
-    if settings.workers is None and total * settings.size**2 < _IN_PROCESS_PIXELS:
-        workers = 1
-    if workers > 1:
-        yield from run_tasks(draw_block, tasks, workers, Limits())
-        return
-    for task in tasks:
-        try:
-            yield Reply(*draw_block(**task))
-        except OSError as error:
-            yield Reply(failure=str(error))
+        replies = (reply for several in spread(_draw_with_one_child, calls) for reply in several)
+    else:
+        small = total * settings.size**2 < _ONE_CHILD_PIXELS
+        workers = settings.workers or (1 if small else available_cores())
+        replies = run_tasks(draw_block, tasks, workers, Limits())
+    length = len(pgm_header(settings.size)) + settings.size**2
+    for task, reply in zip(tasks, replies, strict=True):
+        whole = len(reply.blob) == len(task["characters"]) * settings.views * length
+        yield reply if whole or reply.failure else Reply(failure="the answer makes no sense")
 
 
 def _draw_with_one_child(tasks: list[dict[str, Any]]) -> list[Reply]:

@@ -30,6 +30,7 @@ _LENGTHS = struct.Struct("<IQ")
 _MAX_BLOB_BYTES = 2**30
 _MAX_JSON_BYTES = 2**26
 _TASKS_AHEAD = 8  # for each child: answers that wait take memory, and a slow task must not stop the others
+_MAX_LETTERS = 1000  # of a text
 _PIPE_BYTES = 2**20  # what Linux lets anyone have: fewer turns between child and parent
 
 
@@ -48,7 +49,7 @@ class Reply:
     """The answer to one task."""
 
     value: Any = None
-    """What the function returned first, through JSON."""
+    """What the function returned first, through JSON; texts are lines of at most 1,000 letters."""
     blob: bytes = b""
     """What it returned second."""
     failure: str = ""
@@ -121,7 +122,7 @@ class _Child:
             assert process.stdin and process.stdout
             _write_frame(process.stdin, dict(task), b"")
             answer, blob = _read_frame(process.stdout)
-            return Reply(answer.get("value"), blob, str(answer.get("failure", "")))
+            return Reply(_as_lines(answer.get("value")), blob, _as_lines(str(answer.get("failure", ""))))
         except (OSError, EOFError, ValueError, AttributeError):
             process.kill()
             self._process = None
@@ -159,6 +160,16 @@ class _Child:
         assert process.stdout
         process.stdout.read(1)  # ready, or the end of the stream
         return process
+
+
+def _as_lines(value: Any) -> Any:
+    """`value` with each text in it as one line that can be printed: a font may have any names."""
+    if isinstance(value, str):
+        printed = "".join(letter if letter.isprintable() else " " for letter in value)
+        return " ".join(printed.split())[:_MAX_LETTERS]
+    if isinstance(value, list):
+        return [_as_lines(each) for each in value]
+    return {key: _as_lines(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _exit_name(code: int) -> str:

@@ -132,7 +132,7 @@ class Planner:
             return [replace(given, asked=asked, subject=f"{meaning}: {plan.subject}")]
         if is_ids(asked):
             return [self._given(asked, self.compositions.read_ids(asked), "ids")]
-        if is_parts(asked) or self._is_slot_alone(asked):
+        if is_parts(asked) or self._is_slot_alone(asked.partition(",")[0]):
             return [self._given(asked, self.compositions.read_parts(asked), "parts")]
         character = (
             asked if asked in self.compositions and len(asked) == 1 else self._characters.owners.get(asked.lower())

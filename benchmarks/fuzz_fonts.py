@@ -1,0 +1,150 @@
+"""Mutates font files and counts what the child processes that open fonts make of them.
+
+From the project's root: `.venv/bin/python -m benchmarks.fuzz_fonts [--mutants=2000] [--start=0] [--seed=0]`; with
+`--only=N` mutant N alone is made, and its file left in the working directory. A mutant is a small real font in which
+bits, counts, offsets, names or programs were changed. It goes the way of the files of `data/01_raw/fonts`: its
+face is described, its glyphs are audited, then drawn. Whatever happens must end within the limits of a child process,
+be told in a line, and leave the faces of the other files as they are. Exits with 1 if anything fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+from benchmarks.font_mutations import KINDS, mutant, sources
+
+from kanji_diffusion.core.cores import available_cores
+from kanji_diffusion.glyphs.draw import draw_block
+from kanji_diffusion.glyphs.fonts import FontSettings, audit_glyphs, list_faces, usable_faces
+from kanji_diffusion.glyphs.render import RenderSettings, drawing_task
+from kanji_diffusion.glyphs.worker import run_tasks
+from kanji_diffusion.imaging.pgm import pgm_header
+
+TEXT = "一右雨円王音下火花貝学気"
+SETTINGS = FontSettings(unlisted="include", seconds=5, memory_mib=512)
+DRAWING = RenderSettings(size=64)
+_FILES_AT_ONCE = 100
+_TEXTS, _LONGEST = ("face_id", "family", "licence", "reason"), 1000
+OUTCOMES = ("drawn the same", "drawn otherwise", "glyphs refused", "refused", "out of time", "out of memory", "crashed")
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutants", type=int, default=2000)
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int)
+    asked = parser.parse_args()
+    print(__doc__.splitlines()[0])
+    numbers = [asked.only] if asked.only is not None else range(asked.start, asked.start + asked.mutants)
+    originals = sources(Path("data", "01_raw", "fonts"), TEXT)
+    found: dict[tuple[str, str], int] = Counter()
+    reasons: dict[str, int] = Counter()
+    faults: list[str] = []
+    started = time.monotonic()
+    for first in range(0, len(numbers), _FILES_AT_ONCE):
+        for number, outcome, reason in _run(originals, numbers[first : first + _FILES_AT_ONCE], asked.seed, faults):
+            found[KINDS[number % len(KINDS)].__name__, outcome] += 1
+            reasons[reason] += bool(reason)
+            if asked.only is not None:
+                _keep(originals, number, asked.seed, outcome, reason)
+    _report(found, reasons)
+    seconds, mebibytes = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    print(
+        f"\n{len(numbers)} mutants in {seconds:.0f} s; the largest child had {mebibytes} of {SETTINGS.memory_mib} MiB."
+    )
+    if mebibytes > SETTINGS.memory_mib:
+        faults.append("a child had more memory than its limit")
+    print("\n".join(f"FAULT: {fault}" for fault in faults) or "No fault.")
+    return bool(faults)
+
+
+def _run(
+    originals: Mapping[str, bytes], numbers: Iterable[int], seed: int, faults: list[str]
+) -> list[tuple[int, str, str]]:
+    """Number, outcome and reason of each mutant."""
+    characters = pd.DataFrame({"character": list(TEXT), "code_point": [*map(ord, TEXT)], "frequency": range(len(TEXT))})
+    with tempfile.TemporaryDirectory() as kept:
+        folder, origin = Path(kept), {}
+        for name, data in originals.items():
+            (folder / name).write_bytes(data)
+        for number in numbers:
+            source, data = mutant(originals, number, seed)
+            origin[f"{number:06d}{Path(source).suffix}"] = (number, source)
+            (folder / f"{number:06d}{Path(source).suffix}").write_bytes(data)
+        faces = list_faces(folder, SETTINGS, characters)
+        audit = audit_glyphs(faces, characters, folder, SETTINGS)
+        kept = audit[audit["verdict"] == "kept"].merge(usable_faces(faces), on="face_id")
+        drawn = _draw(kept, folder)
+    for name in originals:
+        if len(drawn.get(name, {})) < len(TEXT):
+            faults.append(f"{name}, which is whole, lost glyphs beside the mutants from {min(numbers)} on")
+    rows = faces.set_index("path").to_dict()
+    outcomes = []
+    for path, (number, source) in origin.items():
+        reason, glyphs = rows["reason"][path], drawn.get(path, {})
+        if isinstance(glyphs, str):
+            faults.append(f"mutant {number} passed the audit, but could not be drawn: it {glyphs}")
+        outcome = _refusal(reason) if reason else _comparison(glyphs, drawn[source])
+        for column in _TEXTS:
+            if not ((text := rows[column][path]).isprintable() and len(text) <= _LONGEST):
+                faults.append(f"mutant {number}: its {column} is no line of text: {text[:80]!r}")
+        outcomes.append((number, outcome, reason))
+    return outcomes
+
+
+def _draw(kept: pd.DataFrame, folder: Path) -> dict[str, dict[str, bytes] | str]:
+    """By file the picture of each glyph that the audit kept, or why there is none."""
+    blocks = {str(path): block for path, block in kept.groupby("path")}
+    tasks = [drawing_task(block, folder, DRAWING) for block in blocks.values()]
+    replies = run_tasks(draw_block, tasks, available_cores(), SETTINGS.limits)
+    length = len(pgm_header(DRAWING.size)) + DRAWING.size**2
+    drawn: dict[str, dict[str, bytes] | str] = {}
+    for (path, block), reply in zip(blocks.items(), replies, strict=True):
+        pictures = [reply.blob[first : first + length] for first in range(0, len(reply.blob), length)]
+        drawn[path] = reply.failure or dict(zip(block["character"], pictures, strict=True))
+    return drawn
+
+
+def _refusal(reason: str) -> str:
+    limits = {"took longer than": "out of time", "MiB of memory": "out of memory", "crashed the process": "crashed"}
+    return next((outcome for words, outcome in limits.items() if words in reason), "refused")
+
+
+def _comparison(glyphs: dict[str, bytes] | str, originals: dict[str, bytes] | str) -> str:
+    if isinstance(glyphs, str) or isinstance(originals, str) or len(glyphs) < len(originals):
+        return "glyphs refused" if glyphs else "refused"
+    return "drawn the same" if glyphs == originals else "drawn otherwise"
+
+
+def _report(found: Mapping[tuple[str, str], int], reasons: Mapping[str, int]) -> None:
+    kinds = sorted({kind for kind, _ in found})
+    table = pd.DataFrame([[found.get((kind, each), 0) for each in OUTCOMES] for kind in kinds], kinds, OUTCOMES)
+    table.loc["all"] = table.sum()
+    print(table.to_string())
+    general: dict[str, int] = Counter()
+    for reason, count in reasons.items():
+        general[" ".join(word for word in reason.split() if not any(map(str.isdigit, word)))[:90]] += count
+    print("\nReasons, the frequent ones:")
+    for reason, count in sorted(general.items(), key=lambda each: -each[1])[:25]:
+        print(f"{count:5} {reason}")
+
+
+def _keep(originals: Mapping[str, bytes], number: int, seed: int, outcome: str, reason: str) -> None:
+    source, data = mutant(originals, number, seed)
+    path = Path(f"mutant_{seed}_{number}{Path(source).suffix}")
+    path.write_bytes(data)
+    print(f"{path}, made of {source} by {KINDS[number % len(KINDS)].__name__}: {outcome}. {reason}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
