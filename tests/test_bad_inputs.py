@@ -22,12 +22,17 @@ from tests.conftest import PROJECT_ROOT
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets import ImageSheetDataset
+from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.glyphs.fonts import FontSettings, list_faces
 from kanji_diffusion.glyphs.kanjivg import read_kanjivg
+from kanji_diffusion.pipelines.generate.nodes import replay_picture
+from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.planning.words import read_edict
 from kanji_diffusion.sampling.export import TextToKanji
 from kanji_diffusion.sampling.lineage import Lineage, describe_environment
+from kanji_diffusion.sampling.replay import PicturePath
+from kanji_diffusion.sampling.requests import read_prompts
 from kanji_diffusion.sampling.sampler import DrawingSettings
 
 MEANING = 'give a meaning, such as --params="prompt=water", or a list of meanings.'
@@ -49,6 +54,27 @@ def selected(**selection: object) -> Callable[[Path], object]:
 
 def faces(folder: str, **settings: object) -> Callable[[Path], object]:
     return lambda bad: list_faces(bad / folder, FontSettings(**settings), WATER)
+
+
+def planned(prompt: str) -> Callable[[Path], object]:
+    return lambda bad: released_planner().plan(prompt)
+
+
+@functools.cache
+def released_planner() -> Planner:
+    return Planner.from_pretrained(next((PROJECT_ROOT / "data/06_models/released").glob("*/planner")))
+
+
+def prompts(name: str) -> Callable[[Path], object]:
+    return lambda bad: read_prompts(bad / name)
+
+
+def model(name: str) -> Callable[[Path], object]:
+    return lambda bad: ModelResolver(bad / "models", bad / "released").load(str(bad / name))
+
+
+def replayed(name: str) -> Callable[[Path], object]:
+    return lambda bad: replay_picture(PicturePath(bad / name), None, ModelResolver(bad / "models", bad / "released"))
 
 
 # What is given, and what the answer says. A text is what `--params` of a `generate` holds, a tuple are options of
@@ -94,28 +120,28 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("stages.styles_32.training.betas=[0.9,1]", "`stages.styles_32.training.betas.1` is 1: it should be less than 1."),
     ("vae.model.channels=[0]", "Parameter `vae.model.channels.0` is 0: it should be greater than 0."),
     ("characters.grades=[7]", "Parameter `characters.grades.0` is 7: it should be 1, 2, 3, 4, 5, 6, 8, 9 or 10."),
-    ("fonts.faces=[{pattern: ../a.ttf, style: gothic}]", "the face pattern '../a.ttf' must stay inside the font folde"),
+    ("fonts.faces=[{pattern: ../a.ttf, style: gothic}]", "the face pattern '../a.ttf' must stay inside the font"),
     # Names to choose from.
     ("sampling.sampler=dpm", "The sampler 'dpm' is unknown: choose one of ddpm, ddim, plms, dpm++, unipc, euler."),
     ("sampling.preset=quick", "Parameter `sampling.preset` is 'quick': choose one of classic, fast, best."),
     ("sampling.precision=float16", "is 'float16': it should be 'auto', 'float32' or 'bfloat16'."),
-    ("sampling.device=gpu", "Parameter `sampling.device` is 'gpu', which torch cannot use here (it knows no such devi"),
+    ("sampling.device=gpu", "Parameter `sampling.device` is 'gpu', which torch cannot use here (it knows no such"),
     ("stages.styles_32.training.optimizer=sgd", "is 'sgd': it should be 'adamw' or 'muon'."),
     ("style=brsh", "Unknown style 'brsh' (did you mean 'brush'?): choose one of brush, gothic, handwritten, mincho"),
     ("style=[brush,neon]", "Unknown style 'neon': choose one of brush, gothic, handwritten, mincho"),
     ("style=", "Parameter `style` is ['']: give a style, a list of styles, or `all`."),
     # Values that do not go together.
     ('captions.template="{subject} {nope}"', "must hold {subject} and may hold {style}, {medium} and {quality}"),
-    ("unet.channels=[64]", "`unet` cannot be used: `cross_attention` has 2 entries and `channels` 1; give one for eac"),
+    ("unet.channels=[64]", "`unet` cannot be used: `cross_attention` has 2 entries and `channels` 1; give one for"),
     ("components.model.depths=[1]", "`depths` has 1 entries and `channels` 3; give one for each stage."),
-    ("filter.coverage.min=0.9", "`filter.coverage` cannot be used: `min` 0.9 lies above `max` 0.6, so that every glyp"),
+    ("filter.coverage.min=0.9", "`filter.coverage` cannot be used: `min` 0.9 lies above `max` 0.6, so that every"),
     ("stages=null", "Parameter `stages` is null: it must map the name of each stage to its settings."),
-    ("vae.crop=18", "`vae.crop` is 18 pixels, but one latent of the autoencoder covers 4 x 4: make it a multiple of 4"),
-    ("stages.styles_32.training.accumulate=3", "64 of `stages.styles_32.training` cannot be divided into 3 equal part"),
+    ("vae.crop=18", "`vae.crop` is 18 pixels, but one latent of the autoencoder covers 4 x 4: make it a multiple of"),
+    ("stages.styles_32.training.accumulate=3", "64 of `stages.styles_32.training` cannot be divided into 3 equal"),
     ("prompt=fire,parts=魚雷", "Parameters `prompt` and `parts` all say what is drawn: give one of them."),
     # What the run does not read.
-    ("clip.training.steps=9", "`clip.training.steps` is not read by generate: leave it out, or choose a pipeline that"),
-    (("--params=prompt=fire",), "`prompt` is not read by the pipelines of `kedro run`: leave it out, or choose a pipe"),
+    ("clip.training.steps=9", "`clip.training.steps` is not read by generate: leave it out, or choose a"),
+    (("--params=prompt=fire",), "`prompt` is not read by the pipelines of `kedro run`: leave it out, or choose a"),
     # Threads, environments, pipelines, nodes, runners, versions.
     ("threads=many", "Parameter `threads` is 'many': it must be a whole number from 1, or null for all cores."),
     ("threads=100000", "Parameter `threads` is 100000, but this process may use "),
@@ -149,52 +175,52 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("negative_prompt=" + "bad " * 40, "tokens, but the text encoder reads"),
     # Compositions.
     ("prompt=⿰魚", "The description '⿰魚' lacks a part: ⿲ and ⿳ take three, the others two, as in ⿰魚雷."),
-    ("prompt=⿰魚雷火", "The description '⿰魚雷火' goes on after its end with '火': each of ⿰ ⿱"),
-    ("prompt=⿰魚Q", "There is no component 'Q': name a component, or give it as a character."),
-    ("prompt=⿻魚雷", "The layout ⿻ of '⿻魚雷' is none that is drawn: choose one of ⿰ ⿱"),
-    ("prompt=" + "⿰" * 199 + "魚" * 200, "are nested more than 4 levels deep: nest fewer."),
-    ('prompt="left fish"', "The parts 'left fish' lack a slot: beside 'left' name right, or middle and right too"),
-    ('prompt="left fisk, right thunder"', "There is no component 'fisk': did you mean risk or fist or fish?"),
-    ('prompt="left fish, botom thunder"', "'botom thunder' of 'left fish, botom thunder' does not say where it stands"),
-    ('prompt="left fish, left thunder"', "fill the slot 'left' 2 times: fill each slot once."),
-    ('prompt="left fish, bottom thunder"', "The slots left, bottom of the parts 'left fish, bottom thunder' make no l"),
-    ('prompt="left fish, right"', "'right' of 'left fish, right' names no component: put one behind the slot"),
-    ('prompt="left fish, right (top rain"', "open and close a different number of parentheses: balance them."),
-    ("prompt=魚雷火水", "The parts '魚雷火水' are 4: give two or three, such as 魚雷 or a list of their names."),
+    (planned("⿰魚雷火"), "The description '⿰魚雷火' goes on after its end with '火': each of ⿰ ⿱"),
+    (planned("⿰魚Q"), "There is no component 'Q': name a component, or give it as a character."),
+    (planned("⿻魚雷"), "The layout ⿻ of '⿻魚雷' is none that is drawn: choose one of ⿰ ⿱"),
+    (planned("⿰" * 199 + "魚" * 200), "are nested more than 4 levels deep: nest fewer."),
+    (planned("left fish"), "The parts 'left fish' lack a slot: beside 'left' name right, or middle and right too"),
+    (planned("left fisk, right thunder"), "There is no component 'fisk': did you mean risk or fist or fish?"),
+    (planned("left fish, botom thunder"), "'botom thunder' of 'left fish, botom thunder' does not say where it stands"),
+    (planned("left fish, left thunder"), "fill the slot 'left' 2 times: fill each slot once."),
+    (planned("left fish, bottom thunder"), "The slots left, bottom of the parts 'left fish, bottom thunder' make no"),
+    (planned("left fish, right"), "'right' of 'left fish, right' names no component: put one behind the slot"),
+    (planned("left fish, right (top rain"), "open and close a different number of parentheses: balance them."),
+    (planned("魚雷火水"), "The parts '魚雷火水' are 4: give two or three, such as 魚雷 or a list of their names."),
     ("parts=魚", f"Parameter `parts` is '魚': {LIST_OF_PARTS}"),
     ("parts=[魚,\"\"]", f"Parameter `parts` is ['魚', '']: {LIST_OF_PARTS}"),
     ("parts=fisk+thunder", "There is no component 'fisk': did you mean"),
     # Files of prompts.
     ("prompts_file=", "Parameter `prompts_file` is '': it must be the path of a file."),
     ("prompts_file={bad}/nowhere.txt", f"nowhere.txt, which cannot be read (No such file or directory): {NO_TEXT}"),
-    ("prompts_file={bad}", f", which cannot be read (Is a directory): {NO_TEXT}"),
+    (prompts(""), f", which cannot be read (Is a directory): {NO_TEXT}"),
     ("prompts_file=" + "a" * 5000, f", which cannot be read (File name too long): {NO_TEXT}"),
-    ("prompts_file={bad}/empty.txt", f"empty.txt, which is empty: {NO_TEXT}"),
-    ("prompts_file={bad}/noise.txt", f"noise.txt, which cannot be read (it is no text in UTF-8): {NO_TEXT}"),
-    ("prompts_file={bad}/utf16.txt", f"utf16.txt, which cannot be read (it is no text in UTF-8): {NO_TEXT}"),
-    ("prompts_file={bad}/null.txt", "which has the line 'wa\\x00ter', which holds the control character U+0000"),
+    (prompts("empty.txt"), f"empty.txt, which is empty: {NO_TEXT}"),
+    (prompts("noise.txt"), f"noise.txt, which cannot be read (it is no text in UTF-8): {NO_TEXT}"),
+    (prompts("utf16.txt"), f"utf16.txt, which cannot be read (it is no text in UTF-8): {NO_TEXT}"),
+    (prompts("null.txt"), "which has the line 'wa\\x00ter', which holds the control character U+0000"),
     # Models.
     ("model=[a,b]", "Parameter `model` is ['a', 'b']: it must be text."),
-    ("model={bad}/nowhere", "Parameter `model` is '{bad}/nowhere', but there is no model in {bad}/nowhere: give a ver"),
-    ("model={bad}/fonts", "a folder with the model_index.json or config.json of a model, or `released`."),
+    ("model={bad}/nowhere", "Parameter `model` is '{bad}/nowhere', but there is no model in {bad}/nowhere: give a"),
+    (model("fonts"), "a folder with the model_index.json or config.json of a model, or `released`."),
     ("model=runwayml/stable-diffusion-v1-5", "but there is no model in runwayml/stable-diffusion-v1-5: give a version"),
     ("model=2020-01-01T00.00.00.000Z", "Parameter `model` is '2020-01-01T00.00.00.000Z', but there is no model in "),
     ("model=models:/nothing@champion", "There is no model at models:/nothing@champion in MLflow's registry at sqlite:"),
-    ("model={bad}/model_other", "{bad}/model_other holds a FluxPipeline: name the folder of a StableDiffusionPipeline"),
-    ("model={bad}/model_json", "is not a valid JSON file): bring its files back, or name the folder of another"),
-    ("model={bad}/model_without_vae", "The model in {bad}/model_without_vae cannot be read ("),
-    ("model={bad}/model_truncated", "The model in {bad}/model_truncated cannot be read ("),
-    ("model={bad}/model_channels", "its UNet takes latents of 2 channels, but its autoencoder makes 3): bring"),
+    (model("model_other"), "{bad}/model_other holds a FluxPipeline: name the folder of a StableDiffusionPipeline"),
+    (model("model_json"), "is not a valid JSON file): bring its files back, or name the folder of another"),
+    (model("model_without_vae"), "The model in {bad}/model_without_vae cannot be read ("),
+    (model("model_truncated"), "The model in {bad}/model_truncated cannot be read ("),
+    (model("model_channels"), "its UNet takes latents of 2 channels, but its autoencoder makes 3): bring"),
     ("model={bad}/model_planner", "The planner in {bad}/model_planner/planner cannot be read ("),
     # Pictures to be drawn again.
     ("replay=", "Parameter `replay` is '': it must be the path of a file."),
-    ("replay={bad}/nowhere.png", "{bad}/nowhere.png cannot be read (No such file or directory): name a PNG that `gene"),
-    ("replay={bad}", "{bad} cannot be read (Is a directory): name a PNG that `generate` wrote."),
-    ("replay={bad}/jpeg.png", "{bad}/jpeg.png cannot be read (it is no PNG, or a damaged one): name a PNG that"),
+    (replayed("nowhere.png"), "{bad}/nowhere.png cannot be read (No such file or directory): name a PNG that"),
+    (replayed(""), "{bad} cannot be read (Is a directory): name a PNG that `generate` wrote."),
+    (replayed("jpeg.png"), "{bad}/jpeg.png cannot be read (it is no PNG, or a damaged one): name a PNG that"),
     ("replay={bad}/plain.png", "{bad}/plain.png carries no lineage: name a PNG as `generate` wrote it, which no other"),
-    ("replay={bad}/altered.png", "The lineage or the pixels of {bad}/altered.png were altered: name the PNG as"),
-    ("replay={bad}/foreign.png", "{bad}/foreign.png was drawn by a model from elsewhere: name it, as in "),
-    ("replay={bad}/gone.png", "was drawn by version 2020-01-01T00.00.00.000Z of `text_to_kanji`, which is not in the"),
+    (replayed("altered.png"), "The lineage or the pixels of {bad}/altered.png were altered: name the PNG as"),
+    (replayed("foreign.png"), "{bad}/foreign.png was drawn by a model from elsewhere: name it, as in "),
+    (replayed("gone.png"), "was drawn by version 2020-01-01T00.00.00.000Z of `text_to_kanji`, which is not in the"),
     ("replay={bad}/foreign.png,model=released", "a model with the fingerprint 0123456789abcdef, but that of released"),
     # Raw data.
     (lambda bad: read_kanjidic2(bad / "nowhere.gz"), "nowhere.gz cannot be read ([Errno 2] No such file or directory"),
@@ -202,8 +228,8 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     (lambda bad: read_kanjidic2(bad / "truncated.gz"), "truncated.gz cannot be read (Compressed file ended before the"),
     (lambda bad: read_kanjidic2(bad / "damaged.gz"), "damaged.gz cannot be read ("),
     (lambda bad: read_kanjidic2(bad / "empty.txt"), "empty.txt cannot be read (no element found"),
-    (lambda bad: read_kanjidic2(bad / "other.xml"), "other.xml holds no character entry: put KANJIDIC2 (kanjidic2.xml"),
-    (lambda bad: read_kanjidic2(bad / "bomb.xml"), "declares the XML entity 'a', which KANJIDIC2 never does: get a cl"),
+    (lambda bad: read_kanjidic2(bad / "other.xml"), "other.xml holds no character entry: put KANJIDIC2"),
+    (lambda bad: read_kanjidic2(bad / "bomb.xml"), "declares the XML entity 'a', which KANJIDIC2 never does: get a"),
     (lambda bad: read_kanjidic2(bad / "no_literal.xml"), "no_literal.xml cannot be read ("),
     (lambda bad: read_kanjidic2(bad / "grade.xml"), "grade.xml cannot be read ("),
     (lambda bad: read_edict(bad / "page.html"), "page.html holds no word written in kanji: put EDICT (edict.gz) there"),
@@ -327,7 +353,7 @@ _from_pretrained = functools.cache(TextToKanji.from_pretrained)
 
 def written(project: Path) -> set[Path]:
     """All files, but for the store in which MLflow keeps the run that failed, and why."""
-    top = {path for path in project.iterdir() if path.name not in ("mlflow.db", "mlartifacts")}
+    top = {path for path in project.iterdir() if path.name not in ("mlflow.db", "mlartifacts", ".viz")}
     return top | {path for name in ("data", "conf") for path in (project / name).rglob("*")}
 
 
