@@ -21,7 +21,15 @@ from pydantic.fields import FieldInfo
 
 from kanji_diffusion.core.settings import model_of
 from kanji_diffusion.parameters import READ_BY_HOOKS
-from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
+from kanji_diffusion.pipelines import (
+    compare_recipes,
+    evaluate,
+    filter_glyphs,
+    generate,
+    render_glyphs,
+    train_unet,
+    train_vae,
+)
 from kanji_diffusion.sampling.sampler import DrawingSettings
 from kanji_diffusion.scoring.filtering import Limit
 from kanji_diffusion.training.settings import TrainingSettings
@@ -34,6 +42,7 @@ PIPELINES = {
     "train_vae": [train_vae.create_pipeline()],
     "train_unet": [train_unet.create_pipeline(["stage"])],
     "evaluate": [evaluate.create_pipeline()],
+    "compare_recipes": [compare_recipes.create_pipeline()],
     "generate": [generate.create_pipeline(named=True), generate.create_pipeline(replay=True)],
 }
 # Models of several groups: a group lists what conf/base sets of them, and a table of their own lists the rest.

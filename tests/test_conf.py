@@ -16,7 +16,15 @@ from kanji_diffusion.diffusion.unet import continue_unet, text_unet
 from kanji_diffusion.diffusion.vae import autoencoder, factor
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.parameters import check_together
-from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
+from kanji_diffusion.pipelines import (
+    compare_recipes,
+    evaluate,
+    filter_glyphs,
+    generate,
+    render_glyphs,
+    train_unet,
+    train_vae,
+)
 from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
 from kanji_diffusion.sampling.sampler import DrawingSettings, SamplingSettings
 from kanji_diffusion.scoring.clip import build_scorer
@@ -66,6 +74,7 @@ def configure(env):
             stages, trains_text=parameters["text_encoder"]["source"] == TRAINED, composed=composed
         ),
         "evaluate": evaluate.create_pipeline(composed=composed),
+        "compare_recipes": compare_recipes.create_pipeline(),
         "generate": generate.create_pipeline(),
     }
     return parameters, loader["catalog"], pipelines, stages
@@ -142,6 +151,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
         "tracker",
         "checkpoints",
         "earlier_models",
+        "recipe_runs",
         "registered_model",
         "champion",
     }

@@ -272,9 +272,41 @@ def test_the_notebook_runs(project, finished):
     assert len(pictures) >= 3
 
 
+def test_recipes_are_compared_in_a_run_each_and_not_trained_twice(project, kedro_run_here, finished):
+    done = kedro_run_here("--env=test", "--pipelines=compare_recipes")
+    assert done.exit_code == 0, done.stderr
+    trials = {path: path.stat().st_mtime_ns for path in (project / "data/test").rglob("recipes/*.npz")}
+    done = kedro_run_here("--env=test", "--pipelines=compare_recipes")
+    assert done.exit_code == 0, done.stderr
+    assert trials == {path: path.stat().st_mtime_ns for path in (project / "data/test").rglob("recipes/*.npz")}
+    for name in ("recipe_figures.parquet", "recipe_gains.parquet", "recipe_claims.parquet", "recipe_plot.png"):
+        assert len(versions(project, f"08_reporting/{name}")) == 2
+    (page, _), (summary, _) = (
+        sorted((project / "data/test/08_reporting").rglob(f"*/{name}"))
+        for name in ("recipe_page.html", "recipe_summary.md")
+    )
+    assert "A practice that does nothing" in page.read_text() and "| practice | the plan |" in summary.read_text()
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("kanji-diffusion-test").experiment_id
+    parent = next(run for run in client.search_runs([experiment]) if run.info.run_name.startswith("compare_recipes"))
+    below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    runs = {run.info.run_name: run.data for run in below}
+    assert {"original", "improved", "today", "original + norm", "improved - norm"} <= set(runs)
+    assert runs["original + norm"].params["norm"] == "true" and runs["original"].params["norm"] == "false"
+    assert 0 <= runs["today"].metrics["overlap"] <= 1 and "curves/loss" in runs["today"].metrics
+
+
 def test_kedro_lists_pipelines_and_datasets(kedro, finished):
     listed = kedro("registry", "list")
-    for name in ("render_glyphs", "filter_glyphs", "train_vae", "train_unet", "evaluate", "generate"):
+    for name in (
+        "render_glyphs",
+        "filter_glyphs",
+        "train_vae",
+        "train_unet",
+        "evaluate",
+        "generate",
+        "compare_recipes",
+    ):
         assert name in listed.stdout
     described = kedro("catalog", "describe-datasets", "--env=test")
     assert described.returncode == 0, described.stderr

@@ -11,7 +11,15 @@ from kanji_diffusion.hooks import (
     tells_compositions,
     trains_text_encoder,
 )
-from kanji_diffusion.pipelines import evaluate, filter_glyphs, generate, render_glyphs, train_unet, train_vae
+from kanji_diffusion.pipelines import (
+    compare_recipes,
+    evaluate,
+    filter_glyphs,
+    generate,
+    render_glyphs,
+    train_unet,
+    train_vae,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -30,9 +38,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         ),
         "evaluate": evaluate.create_pipeline(composed=composed),
     }
+    further = {"compare_recipes": compare_recipes.create_pipeline()}
     drawing = {"generate": generate.create_pipeline(**generate.variant(configured_parameters(), has_trained_model()))}
     named = {
         name: Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
-        for name, pipeline in (making | drawing).items()
+        for name, pipeline in (making | drawing | further).items()
     }
     return named | {"__default__": sum((named[name] for name in making), Pipeline([]))}

@@ -19,7 +19,7 @@ from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
 from pydantic import BaseModel
 
 from kanji_diffusion.core.errors import TrainingInterrupted
-from kanji_diffusion.datasets import RegisteredModelDataset, TrackerDataset
+from kanji_diffusion.datasets import NestedRunsDataset, RegisteredModelDataset, TrackerDataset
 from kanji_diffusion.hooks import versioned
 from kanji_diffusion.tracking import reports, store
 from kanji_diffusion.tracking.journal import Journal
@@ -66,7 +66,7 @@ class TrackingHooks(MlflowHook):
         for name in pipeline.datasets():
             if isinstance(dataset := catalog.get(name), TrackerDataset):
                 dataset.journal = journal
-            elif isinstance(dataset, RegisteredModelDataset):
+            elif isinstance(dataset, RegisteredModelDataset | NestedRunsDataset):
                 dataset.run_id = self.run_id
         found = {name: versioned(catalog, name) for name in sorted(pipeline.inputs()) if not is_parameter(name)}
         read = {name: dataset.resolve_load_version() or "" for name, dataset in found.items() if dataset}

@@ -4,6 +4,7 @@ from kanji_diffusion.datasets.array_folder import ArrayFolderDataset
 from kanji_diffusion.datasets.image_sheet import ImageSheetDataset
 from kanji_diffusion.datasets.model_folder import ModelFolderDataset
 from kanji_diffusion.datasets.model_source import ModelSourceDataset
+from kanji_diffusion.datasets.nested_runs import NestedRunsDataset
 from kanji_diffusion.datasets.page import PageDataset
 from kanji_diffusion.datasets.picture_folder import PictureFolderDataset
 from kanji_diffusion.datasets.raw_path import RawPathDataset
@@ -19,6 +20,7 @@ __all__ = [
     "ImageSheetDataset",
     "ModelFolderDataset",
     "ModelSourceDataset",
+    "NestedRunsDataset",
     "PageDataset",
     "PictureFolderDataset",
     "RawPathDataset",
