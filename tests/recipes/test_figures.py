@@ -47,7 +47,7 @@ def planted():
 @pytest.fixture(scope="module")
 def found(planted):
     gains, timed = recipe_gains(planted, SETTINGS), timed_figures(planted)
-    return gains, timed, claim_table(gains, timed)
+    return gains, timed, claim_table(gains, timed, recipe_figures(planted))
 
 
 def test_an_interval_over_seeds_and_pictures_holds_what_it_should():
@@ -110,7 +110,7 @@ def test_claims_are_judged_by_their_intervals(found):
         (0.1, 0.2, 15, "a gain"),
         (0.1, 0.2, 50, "a gain, smaller than claimed"),
         (0.1, 0.2, 5, "a gain, larger than claimed"),
-        (np.nan, np.nan, 5, "not measured"),
+        (np.nan, np.nan, 5, "no interval"),
     ],
 )
 def test_verdicts(low, high, percent, words):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kanji_diffusion.recipes import trials as module
-from kanji_diffusion.recipes.arms import IMPROVED, NULL, ORIGINAL, PRACTICES, arms
+from kanji_diffusion.recipes.arms import IMPROVED, NULL, ORIGINAL, PRACTICES, STEPS, arms
 from kanji_diffusion.recipes.comparison import recipe_figures, recipe_gains, run_trials, timed_figures
 from kanji_diffusion.recipes.glyphs import SYNONYM, TRAINED, ZERO_SHOT
 
@@ -31,7 +31,7 @@ def counted(monkeypatch):
 
 def plain(trial):
     report = {name: value for name, value in trial.report.items() if name not in TIMES}
-    return json.dumps(report), trial.scores.to_csv(), trial.pictures.tobytes()
+    return json.dumps(report, sort_keys=True), trial.scores.to_csv(), trial.pictures.tobytes()
 
 
 def test_the_arms_add_one_practice_or_take_one():
@@ -75,7 +75,7 @@ def shared_training(done, trained, settings):
     cost = improved["operations"] * len(improved["loss"]) / (first[ORIGINAL].report["operations"] * 4)
     assert cost == pytest.approx(1, abs=0.2)
     # The highest learning rate of the ladder is absurd.
-    assert {trial.report["ceiling"] for trial in done} <= {0.0, 0.003}
+    assert {trial.report["ceiling"] for trial in done if trial.arm.compute == STEPS} <= {0.0, 0.003}
 
 
 def tables(done, settings):

@@ -12,8 +12,10 @@ import pandas as pd
 from kanji_diffusion.recipes.arms import IMPROVED, NULL, OPERATIONS, STEPS
 from kanji_diffusion.recipes.comparison import MEASURES
 
-# In place of the name of a measure: pictures a second.
+# In place of the name of a measure: pictures a second, and the standard deviation of the stroke overlap over seeds.
 SPEED = "speed"
+SPREAD = "spread"
+_COSTS = ("parameters", "operations")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,15 @@ CLAIMS = (
         "training stability",
         67,
         (3, 5),
-        ("gradient_roughness", "loss_roughness", "ceiling", "vae_gradient_roughness", "vae_loss_roughness", "overlap"),
+        (
+            "gradient_roughness",
+            "loss_roughness",
+            "ceiling",
+            "vae_gradient_roughness",
+            "vae_loss_roughness",
+            SPREAD,
+            "overlap",
+        ),
         "norm",
     ),
     Claim("a deeper time embedding", "no figure", None, None, ("overlap", "read", "gradient_roughness"), "time"),
@@ -66,7 +76,7 @@ def verdict(found: Mapping[str, Any], percent: float | None = None) -> str:
     """
     low, high = found["low"], found["high"]
     if not (math.isfinite(low) and math.isfinite(high)):
-        return "not measured"
+        return "no interval"
     if high < 0:
         return "false: it is worse" if percent else "worse"
     if low <= 0:
@@ -96,12 +106,26 @@ def speed_gain(timed: pd.DataFrame) -> dict[str, Any]:
     )
 
 
-def claim_table(gains: pd.DataFrame, timed: pd.DataFrame) -> pd.DataFrame:
+def _spread_gains(part: pd.DataFrame, figures: pd.DataFrame) -> list[dict[str, Any]]:
+    """The spread over seeds without a practice and with it; three seeds give it no interval."""
+    spreads = figures[figures["measure"] == "overlap"].set_index(["arm", "compute"])["spread"]
+    rows = []
+    for row in part[part["measure"] == "overlap"].to_dict("records"):
+        pair = float(spreads[row["base"], STEPS]), float(spreads[row["arm"], row["compute"]])
+        without, within = pair[::-1] if row["change"] == "taken" else pair
+        unknown = dict.fromkeys(("low", "high", "percent", "percent_low", "percent_high"), math.nan)
+        names = {name: row[name] for name in ("base", "change", "compute")}
+        rows.append(names | unknown | {"measure": SPREAD, "without": without, "with": within, "gain": without - within})
+    return rows
+
+
+def claim_table(gains: pd.DataFrame, timed: pd.DataFrame, figures: pd.DataFrame) -> pd.DataFrame:
     """The plan's lines with what was measured, one row for each line, measure, change and what is equal.
 
     Args:
         gains: What `recipe_gains` returned.
         timed: What `timed_figures` returned.
+        figures: What `recipe_figures` returned.
 
     Returns:
         claim, says, claimed (percent), stars, measure, change, compute, without, with, gain and percent with their
@@ -118,12 +142,19 @@ def claim_table(gains: pd.DataFrame, timed: pd.DataFrame) -> pd.DataFrame:
         names = {"claim": claim.title, "says": claim.says, "claimed": claim.percent}
         names["stars"] = "to".join(f" {count} " for count in claim.stars).strip() if claim.stars else None
         for measure in claim.measures:
-            found = [speed_gain(timed)] if measure == SPEED else part[part["measure"] == measure].to_dict("records")
+            if measure == SPEED:
+                found = [speed_gain(timed)]
+            elif measure == SPREAD:
+                found = _spread_gains(part, figures)
+            else:
+                found = part[part["measure"] == measure].to_dict("records")
             for row in found:
+                if math.isnan(row["gain"]) or (measure in _COSTS and row["compute"] != STEPS):
+                    continue
                 # The first measure is the one that the plan's figure is held against.
                 judged = verdict(row, claim.percent if measure == claim.measures[0] else None)
                 kept = {name: value for name, value in row.items() if name not in ("arm", "practice")}
-                rows.append(names | kept | {"verdict": judged})
+                rows.append(names | kept | {"verdict": "what it costs" if measure in _COSTS else judged})
     return pd.DataFrame(rows)
 
 
@@ -165,7 +196,8 @@ def summarise(table: pd.DataFrame, gains: pd.DataFrame, timed: pd.DataFrame) -> 
 
 def measure_title(name: str) -> str:
     """What a measure is called in tables."""
-    return "pictures a second" if name == SPEED else MEASURES[name].title
+    others = {SPEED: "pictures a second", SPREAD: "standard deviation of the stroke overlap over seeds"}
+    return others.get(name) or MEASURES[name].title
 
 
 def equal(compute: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kanji_diffusion.core.progress import Progress
-from kanji_diffusion.evaluation.intervals import Estimate, crossed_interval
+from kanji_diffusion.evaluation.intervals import crossed_interval
 from kanji_diffusion.recipes.arms import OPERATIONS, STEPS, Arm, arms
 from kanji_diffusion.recipes.curves import quiet
 from kanji_diffusion.recipes.glyphs import SYNONYM, TRAINED, ZERO_SHOT
@@ -28,6 +28,7 @@ class Measure:
         kind: Of the pictures; None for a figure of the trial.
         lower: Whether less is better.
         share: Whether it is a share, told in percent.
+        ratio: Whether gains are ratios, of a figure that is never 0 or less.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Measure:
     kind: str | None = None
     lower: bool = False
     share: bool = False
+    ratio: bool = False
 
 
 def _column(name: str) -> Callable[[pd.DataFrame], Any]:
@@ -65,19 +67,26 @@ MEASURES = {
     ),
     "synonym": Measure("nearest, by a meaning that no caption used", _column("nearest"), SYNONYM, share=True),
     "zero_shot": Measure("nearest, of untrained characters", _column("nearest"), ZERO_SHOT, share=True),
-    "gradient_roughness": Measure("roughness of the gradient norm", _figure("gradient_roughness"), lower=True),
-    "loss_roughness": Measure("roughness of the loss", _figure("loss_roughness"), lower=True),
+    "gradient_roughness": Measure(
+        "roughness of the gradient norm", _figure("gradient_roughness"), lower=True, ratio=True
+    ),
+    "loss_roughness": Measure("roughness of the loss", _figure("loss_roughness"), lower=True, ratio=True),
     "skipped": Measure("steps that were not finite", _figure("skipped"), lower=True),
     "ceiling": Measure("largest learning rate that trains", _figure("ceiling")),
     "vae_gradient_roughness": Measure(
-        "the same of the autoencoder: gradient norm", _figure("autoencoder", "gradient_roughness"), lower=True
+        "roughness of the autoencoder's gradient norm",
+        _figure("autoencoder", "gradient_roughness"),
+        lower=True,
+        ratio=True,
     ),
-    "vae_loss_roughness": Measure("loss of the autoencoder", _figure("autoencoder", "loss_roughness"), lower=True),
+    "vae_loss_roughness": Measure(
+        "roughness of the autoencoder's loss", _figure("autoencoder", "loss_roughness"), lower=True, ratio=True
+    ),
     "vae_overlap": Measure("stroke overlap of reconstructions", _figure("autoencoder", "overlap"), share=True),
     "vae_holes": Measure("holes of reconstructions", _figure("autoencoder", "holes"), share=True),
     "vae_read": Measure("reconstructions read", _figure("autoencoder", "read"), share=True),
-    "parameters": Measure("parameters of the UNet", _figure("parameters"), lower=True),
-    "operations": Measure("operations an image and step", _figure("operations"), lower=True),
+    "parameters": Measure("parameters of the UNet", _figure("parameters"), lower=True, ratio=True),
+    "operations": Measure("operations an image and step", _figure("operations"), lower=True, ratio=True),
 }
 """What is measured of each recipe, by name."""
 
@@ -147,8 +156,9 @@ def recipe_gains(done: Iterable[Trial], settings: RecipeSettings) -> pd.DataFram
     Returns:
         A row for each comparison and measure: arm, base, practice (null for wholes), change ("added", "taken",
         "whole"), compute, measure, `without`, `with`, and `gain` with `low` and `high` (95 %): how much better it is
-        with the practice, or in the arm than in the original. `percent` with its bounds is this gain as a share of what
-        there is without; of measures of which less is better, it is that of their reciprocals.
+        with the practice, or in the arm than in the original. It is a difference or, of measures that are ratios, a
+        logarithm. `percent` with its bounds is the gain as a share of what there is without; of ratios of which less is
+        better, it is that of their reciprocals.
     """
     found, rows = _values(done), []
     for arm in arms(settings.practices):
@@ -165,25 +175,20 @@ def recipe_gains(done: Iterable[Trial], settings: RecipeSettings) -> pd.DataFram
 
 
 def _gain(name: str, lacks: np.ndarray, has: np.ndarray) -> dict[str, Any]:
-    lower = MEASURES[name].lower
+    measure = MEASURES[name]
     without, within = (float(values.mean()) if values.size else float("nan") for values in (lacks, has))
-    found = crossed_interval(has - lacks)
-    if lower:
-        found = Estimate(-found.value, -found.high, -found.low)
-    percents = [_percent(bound, without, lower) for bound in (found.value, found.low, found.high)]
+    ratio = measure.ratio and min(lacks.min(), has.min()) > 0
+    found = crossed_interval(np.log(has / lacks) if ratio else has - lacks)
+    bounds = [-found.value, -found.high, -found.low] if measure.lower else [found.value, found.low, found.high]
+    if ratio:
+        percents = [100 * float(np.expm1(bound)) for bound in bounds]
+    else:
+        percents = [100 * bound / without if without > 0 and not measure.lower else float("nan") for bound in bounds]
     return (
         {"measure": name, "without": without, "with": within}
-        | {"gain": found.value, "low": found.low, "high": found.high}
+        | dict(zip(("gain", "low", "high"), bounds, strict=True))
         | dict(zip(("percent", "percent_low", "percent_high"), percents, strict=True))
     )
-
-
-def _percent(gain: float, without: float, lower: bool) -> float:
-    if not without:
-        return float("nan")
-    if not lower:
-        return 100 * gain / without
-    return 100 * (without / (without - gain) - 1) if without > gain else float("inf")
 
 
 def timed_figures(done: Iterable[Trial]) -> pd.DataFrame:

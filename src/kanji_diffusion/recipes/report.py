@@ -18,7 +18,7 @@ from PIL import Image
 from kanji_diffusion.evaluation.page import embed
 from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.recipes.arms import IMPROVED, ORIGINAL, PRACTICES, STEPS, TODAY
-from kanji_diffusion.recipes.claims import SPEED, equal, measure_title, null_check
+from kanji_diffusion.recipes.claims import SPREAD, equal, measure_title, null_check
 from kanji_diffusion.recipes.comparison import MEASURES
 
 ABOUT = (
@@ -225,7 +225,7 @@ def _compared(row: Mapping[str, Any]) -> str:
 
 
 def _is_share(measure: str) -> bool:
-    return measure != SPEED and MEASURES[measure].share
+    return measure == SPREAD or (measure in MEASURES and MEASURES[measure].share)
 
 
 def _share(value: float) -> str:

@@ -96,9 +96,9 @@ class LadderSettings(Settings):
     """The learning rates that are tried for a few steps each, to find the largest that still trains."""
 
     rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.003, 0.01, 0.03, 0.1, 0.3), description="Learning rates, ascending; none for no ladder."
+        (0.01, 0.03, 0.1, 0.3), description="Learning rates, ascending; none for no ladder."
     )
-    steps: int = Field(30, ge=6, description="Steps at each rate.")
+    steps: int = Field(25, ge=6, description="Steps at each rate.")
     falls_to: float = Field(
         0.9, gt=0, lt=1, description="The loss, 1 for a prediction of nothing, that the last third must fall to."
     )

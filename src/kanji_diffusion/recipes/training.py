@@ -104,7 +104,12 @@ def train_vae(
         vae = train_autoencoder(images, recipe, None, record)
         return vae, recorder.report(training.warmup_steps)
     torch.manual_seed(seed)
-    vae = ConvolutionalVAE(images.shape[-1], own.latent_channels, own.channels, grouped)
+    vae = ConvolutionalVAE(
+        sample_size=images.shape[-1],
+        latent_channels=own.latent_channels,
+        block_out_channels=own.channels,
+        grouped=grouped,
+    )
     loss = VAELoss(VAELossSettings(kl=own.kl), training.batch_size)
     train(vae, loss, CropDataset(images, own.crop), training, name="vae", tracker=recorder)
     vaes.fold_latent_statistics(vae, *vaes.encode(vae, images))
@@ -140,7 +145,7 @@ def train_recipe(
     data = _datasets(recipe, vae, images, texts)
     operations = [_operations(recipe.module, each) for each in data]
     shares = [recipe.low_share, 1 - recipe.low_share] if len(data) > 1 else [1.0]
-    ceiling = _ladder(recipe, data[-1], settings.ladder)
+    ceiling = _ladder(recipe, data[-1], settings.ladder) if compute == 1 else float("nan")
     recorder = Recorder()
     for dataset, share in zip(data, shares, strict=True):
         steps = max(1, round(recipe.training.steps * share * compute))

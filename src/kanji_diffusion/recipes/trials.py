@@ -184,7 +184,9 @@ class Trials:
             images = self.real.images[self.real.trained]
             if self._kept.load(key) is None:
                 vae, report = train_vae(grouped, images, self.settings, self.today, seed)
-                report |= self._reconstructions(vae) | {"config": dict(vae.config)}
+                report |= self._reconstructions(vae) | {
+                    "config": {name: value for name, value in vae.config.items() if name[0] != "_"}
+                }
                 self._kept.save(key, report, {name: value.numpy() for name, value in vae.state_dict().items()})
             found = self._kept.load(key)
             assert found is not None

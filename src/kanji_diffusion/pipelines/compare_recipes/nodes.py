@@ -77,9 +77,11 @@ def compare_recipes(
     )
 
 
-def judge_claims(gains: pd.DataFrame, timed: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+def judge_claims(
+    gains: pd.DataFrame, timed: pd.DataFrame, figures: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The plan's claims beside what was measured, and the report."""
-    table = plan.claim_table(gains, timed)
+    table = plan.claim_table(gains, timed, figures)
     return table, plan.summarise(table, gains, timed)
 
 

@@ -39,7 +39,9 @@ def create_pipeline() -> Pipeline:
             ),
             compared,
             Node(
-                nodes.judge_claims, ["recipe_gains", "recipe_timings"], ["recipe_claims", "recipe_report"],
+                nodes.judge_claims,
+                ["recipe_gains", "recipe_timings", "recipe_figures"],
+                ["recipe_claims", "recipe_report"],
                 name="judge_claims",
             ),
             Node(
@@ -64,4 +66,4 @@ def create_pipeline() -> Pipeline:
             ),
         ],
         tags="compare_recipes",
-    )  # fmt: skip
+    )
