@@ -51,6 +51,7 @@ def together(default):
         ("sampling.presets.best.sampler", "heun", "`sampling.presets.best.sampler` cannot be 'heun'"),
         ("stages.styles_32.sampling.sampler", "heun", "`stages.styles_32.sampling.sampler` cannot be 'heun'"),
         ("evaluation.grid.samplers", ["ddim", "heun"], "`evaluation.grid.samplers` cannot be 'heun'"),
+        ("recipes.sampling.improved.sampler", "heun", "`recipes.sampling.improved.sampler` cannot be 'heun'"),
         ("style_repeats.brsh", 2, f"`style_repeats` names 'brsh', {STYLES}"),
         ("evaluation.styles", ["seal"], f"`evaluation.styles` names 'seal', {STYLES}"),
         ("evaluation.invented.styles", ["seal"], f"`evaluation.invented.styles` names 'seal', {STYLES}"),

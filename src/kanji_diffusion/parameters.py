@@ -31,6 +31,7 @@ from kanji_diffusion.glyphs.render import RenderSettings
 from kanji_diffusion.glyphs.structure import STRUCTURE
 from kanji_diffusion.pipelines.train_unet.nodes import StageSettings
 from kanji_diffusion.pipelines.train_vae.nodes import Crop
+from kanji_diffusion.recipes.settings import RecipeSettings
 from kanji_diffusion.sampling.requests import ALL, Styles
 from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.filtering import FilterSettings
@@ -179,6 +180,11 @@ def _named_samplers(
         yield "sampling.sampler", sampling.sampler, True
         for name, preset in sampling.presets.items():
             yield f"sampling.presets.{name}.sampler", preset.sampler, False
+    if isinstance(recipes := parameters.get("recipes"), RecipeSettings):
+        for place in ("original", "improved", "today"):
+            yield f"recipes.sampling.{place}.sampler", getattr(recipes.sampling, place).sampler, place == "today"
+        for timed in recipes.sampling.timed:
+            yield "recipes.sampling.timed", timed.sampler, False
     if isinstance(evaluation := parameters.get("evaluation"), EvaluationSettings):
         for name in evaluation.grid.samplers or ():
             yield "evaluation.grid.samplers", name, True

@@ -43,6 +43,12 @@ class Progress:
             elapsed = time.monotonic() - self._began
             logger.info("%s: %d %ss in %s %s", self.name, self._done, self.unit, _clock(elapsed), self._note)
 
+    def expect(self, units: int) -> None:
+        """Count `units` more as work to be done."""
+        self.total += units
+        if self._bar is not None:
+            self._bar.total = self.total
+
     def advance(self, units: int = 1, note: str = "") -> None:
         """Count `units` more as done; `note` (a loss, say) is shown beside them."""
         self._done += units

@@ -106,7 +106,7 @@ def run_trials(trials: Trials, settings: RecipeSettings) -> list[Trial]:
             costs = {name: trial.report["operations"] for name, trial in here.items()}
             if seed == 0:
                 dearer = [arm for arm in every if arm.base and _differs(costs, arm, settings.tolerance)]
-                progress.total += settings.seeds * len(dearer)
+                progress.expect(settings.seeds * len(dearer))
             done += here.values()
             for arm in dearer:
                 assert arm.base is not None

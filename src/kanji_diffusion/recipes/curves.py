@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from kanji_diffusion.core import progress
+from kanji_diffusion.training import loop
 
 
 class Recorder:
@@ -63,11 +64,13 @@ def roughness(values: Sequence[float]) -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without a line of progress for each of many short trainings."""
-    logger = logging.getLogger(progress.__name__)
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Without what each of many short trainings logs: its progress, and steps that were not finite."""
+    levels = {logging.getLogger(each.__name__): logging.ERROR for each in (loop, progress)}
+    before = {logger: logger.level for logger in levels}
+    for logger, level in levels.items():
+        logger.setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in before.items():
+            logger.setLevel(level)
