@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fontTools import subset
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTCollection, TTFont, newTable
+from tests.glyphs.cuts import cut, rename
 
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
 from kanji_diffusion.glyphs.fonts import FontSettings, audit_glyphs, list_faces, usable_faces
@@ -23,23 +23,6 @@ CLEAN = ["ipaexg.ttf", "ipaexm.ttf", "kiloji.ttf", "kouzan-mouhitsu.ttf"]
 SETTINGS = FontSettings(unlisted="include", seconds=20, memory_mib=512, max_file_mib=32)
 TEXT = "一右雨円王音下火花貝学気九休玉金空月犬町五口校左三山子四糸字耳七車手十出女小上森"
 BLANK, BOXED = "花貝", "学気"
-
-
-def cut(path: Path, text: str = TEXT + "ABC") -> TTFont:
-    """The glyphs of some characters, with all names."""
-    options = subset.Options(name_IDs=["*"], notdef_outline=True, drop_tables=["GSUB", "GPOS", "gasp"], hinting=False)
-    font = TTFont(path, lazy=True)
-    cutter = subset.Subsetter(options)
-    cutter.populate(text=text)
-    cutter.subset(font)
-    return font
-
-
-def rename(font: TTFont, name: str) -> TTFont:
-    for number in (1, 3, 4, 6, 16):
-        font["name"].setName(name, number, 3, 1, 0x409)
-    font["name"].names = [record for record in font["name"].names if record.platformID == 3]
-    return font
 
 
 def swap(font: TTFont, first: str, second: str) -> TTFont:
@@ -84,7 +67,7 @@ def folders(font_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
     clean, mixed, cuts = (tmp_path_factory.mktemp(name) for name in ("clean", "mixed", "cuts"))
     for name in [*CLEAN, "setofont.ttf", "VL-Gothic-Regular.ttf"]:
-        cut(real(name)).save(cuts / name)
+        cut(real(name), TEXT).save(cuts / name)
     for folder in (clean, mixed):
         for name in CLEAN:
             (folder / name).write_bytes((cuts / name).read_bytes())
@@ -96,7 +79,7 @@ def folders(font_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     (mixed / "link.ttf").symlink_to(clean / "ipaexg.ttf")
     with (mixed / "vast.ttf").open("wb") as file:
         file.truncate(2**40)
-    cut(cuts / "ipaexg.ttf", "ABC").save(mixed / "latin.ttf")
+    cut(cuts / "ipaexg.ttf", "").save(mixed / "latin.ttf")
     swap(rename(TTFont(cuts / "setofont.ttf"), "Swapped"), "犬", "空").save(mixed / "swapped.ttf")
     spoil(rename(TTFont(cuts / "VL-Gothic-Regular.ttf"), "Spoilt")).save(mixed / "spoilt.ttf")
     bomb(rename(TTFont(cuts / "ipaexg.ttf"), "Bomb")).save(mixed / "bomb.ttf")
@@ -127,10 +110,10 @@ def test_every_broken_file_is_named_with_its_reason(results: list[dict[str, Any]
     assert reasons.pop("noise.otf")
     assert reasons == {
         "truncated.ttf": "is truncated",
-        "text.ttf": "is not a TrueType or OpenType font",
+        "text.ttf": "is not a TrueType, OpenType or web font",
         "empty.ttf": "is empty",
-        "link.ttf": "is a link that leads out of the font folder",
-        "vast.ttf": "is larger than 32 MiB",
+        "link.ttf": "is a link that leads out of the font folder (copy the file itself there)",
+        "vast.ttf": "is larger than 32 MiB (`fonts.max_file_mib`)",
         "latin.ttf": "covers 0% of the selected characters",
         "bomb.ttf": "needs more than 512 MiB of memory",
     }

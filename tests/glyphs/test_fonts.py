@@ -24,7 +24,12 @@ SQUARES = {
 @pytest.fixture
 def five() -> pd.DataFrame:
     return pd.DataFrame(
-        {"character": list("水火木金土"), "code_point": [ord(c) for c in "水火木金土"], "frequency": range(5)}
+        {
+            "character": list("水火木金土"),
+            "code_point": [ord(c) for c in "水火木金土"],
+            "grade": 1,
+            "frequency": range(5),
+        }
     )
 
 
@@ -65,12 +70,13 @@ def test_broken_files_are_named_and_the_rest_is_unchanged(
     reasons = faces.set_index("path")["reason"]
     assert reasons["good.ttf"] == ""
     assert "truncated" in reasons["truncated.ttf"]
-    assert reasons["text.ttf"] == "is not a TrueType or OpenType font"
+    assert reasons["text.ttf"] == "is not a TrueType, OpenType or web font"
     assert reasons["empty.otf"] == "is empty"
     assert reasons["noise.ttf"]
-    assert reasons["other name.ttf"] == "is the same face as good.ttf"
+    assert reasons["other name.ttf"] == "draws the selected characters exactly as good.ttf"
     assert reasons["latin.ttf"] == "covers 0% of the selected characters"
-    assert reasons["chinese.ttc"] == "holds no Japanese face but Test SC, Test TC"
+    assert reasons["chinese.ttc"].startswith("holds no Japanese face but Test SC, Test TC (a rule")
+    assert "`face: Test SC`" in reasons["chinese.ttc"]
     assert reasons["blank.ttf"] == "draws nothing for the selected characters"
     pd.testing.assert_frame_equal(usable_faces(faces), list_faces(clean, ALL, grade_one))
 
@@ -135,8 +141,8 @@ def test_the_style_of_an_unknown_family_is_seen_in_its_strokes(
     font_folder: Path, grade_one: pd.DataFrame, pattern: str, style: str
 ) -> None:
     path = next(font_folder.rglob(pattern))
-    facts, _ = inspect_file(str(path), "".join(grade_one["character"]), None, 0.5)
-    assert facts["stroke_style"] == style
+    answer, _ = inspect_file(str(path), "".join(grade_one["character"]), 0.5)
+    assert [face["stroke_style"] for face in answer["faces"]] == [style]
 
 
 def test_large_files_are_not_opened(tmp_path: Path, make_font: FontMaker, five: pd.DataFrame) -> None:
@@ -144,10 +150,10 @@ def test_large_files_are_not_opened(tmp_path: Path, make_font: FontMaker, five: 
     with (tmp_path / "fonts" / "vast.ttf").open("wb") as file:
         file.truncate(3 * 2**20)
     faces = list_faces(tmp_path / "fonts", FontSettings(unlisted="include", max_file_mib=2), five)
-    assert faces.set_index("path").loc["vast.ttf", "reason"] == "is larger than 2 MiB"
+    assert faces.set_index("path").loc["vast.ttf", "reason"] == "is larger than 2 MiB (`fonts.max_file_mib`)"
 
 
-@pytest.mark.parametrize("pattern", ["../fonts/a.ttf", "/usr/share/fonts/a.ttf", ""])
+@pytest.mark.parametrize("pattern", ["../fonts/a.ttf", "/usr/share/fonts/a.ttf", "", "."])
 def test_a_pattern_stays_in_the_folder(pattern: str) -> None:
     with pytest.raises(ValidationError):
         FaceRule(pattern=pattern, style="gothic")

@@ -31,9 +31,19 @@ class Placement:
 
 
 @lru_cache(maxsize=16)
-def open_font(path: str, face_index: int, em: float) -> ImageFont.FreeTypeFont:
-    """Open a face for drawing with `em` pixels per em and without any glyph substitution."""
-    return ImageFont.truetype(path, em, index=face_index, layout_engine=ImageFont.Layout.BASIC)
+def open_font(path: str, face_index: int, em: float, axes: tuple[float, ...] = ()) -> ImageFont.FreeTypeFont:
+    """Open a face for drawing with `em` pixels per em and without any glyph substitution.
+
+    Args:
+        path: The font file.
+        face_index: Which face of the file.
+        em: Pixels.
+        axes: Of a variable font, the value on each of its axes; its default if none is given.
+    """
+    font = ImageFont.truetype(path, em, index=face_index, layout_engine=ImageFont.Layout.BASIC)
+    if axes:
+        font.set_variation_by_axes(list(axes))
+    return font
 
 
 def ink_of(font: ImageFont.FreeTypeFont, character: str) -> tuple[Image.Image, tuple[int, int, int, int]]:
@@ -55,6 +65,7 @@ def ink_of(font: ImageFont.FreeTypeFont, character: str) -> tuple[Image.Image, t
 def draw_block(
     path: str,
     face_index: int,
+    axes: list[float],
     placement: dict[str, float],
     glyph_keys: list[str],
     characters: str,
@@ -68,6 +79,7 @@ def draw_block(
     Args:
         path: The font file.
         face_index: Which face of the file.
+        axes: Of a variable font, the value on each of its axes; empty for its default.
         placement: Fields of `Placement`.
         glyph_keys: What the random draws of each character are a function of, beside the number of the view.
         characters: As many characters.
@@ -79,15 +91,15 @@ def draw_block(
     Returns:
         None, and a binary PGM file for each character and view, 0 = ink, 255 = paper.
     """
-    face_placement = Placement(**placement)
+    face_placement, place = Placement(**placement), tuple(axes)
     ranges = Ranges(**augment)
     strip = Image.new("L", (size, size * views * len(characters)))
     top = 0
     for key, character in zip(glyph_keys, characters, strict=True):
-        pictures = [draw_glyph(path, face_index, face_placement, character, size, fill)]
+        pictures = [draw_glyph(path, face_index, face_placement, character, size, fill, place)]
         if views > 1:
             large_size = size if size >= _SHARP_DRAWING else 2 * size
-            large = draw_glyph(path, face_index, face_placement, character, large_size, fill)
+            large = draw_glyph(path, face_index, face_placement, character, large_size, fill, place)
             view_keys = [f"{key}/{view}" for view in range(1, views)]
             pictures += augment_views(large, size, ranges, view_keys)
         for picture in pictures:
@@ -99,7 +111,15 @@ def draw_block(
     return None, files.tobytes()
 
 
-def draw_glyph(path: str, face_index: int, placement: Placement, character: str, size: int, fill: float) -> Image.Image:
+def draw_glyph(
+    path: str,
+    face_index: int,
+    placement: Placement,
+    character: str,
+    size: int,
+    fill: float,
+    axes: tuple[float, ...] = (),
+) -> Image.Image:
     """Draw one character with its face's placement.
 
     Args:
@@ -109,6 +129,7 @@ def draw_glyph(path: str, face_index: int, placement: Placement, character: str,
         character: What to draw.
         size: Side of the square in pixels.
         fill: Share of the square that a typical large glyph takes.
+        axes: Of a variable font, the value on each of its axes.
 
     Returns:
         `size` x `size`, mode "L", 0 = paper, 255 = ink. A glyph that would leave the square is moved back,
@@ -116,10 +137,10 @@ def draw_glyph(path: str, face_index: int, placement: Placement, character: str,
     """
     if size < _SMALLEST_DRAWING:
         factor = math.ceil(_SMALLEST_DRAWING / size)
-        return draw_glyph(path, face_index, placement, character, factor * size, fill).reduce(factor)
+        return draw_glyph(path, face_index, placement, character, factor * size, fill, axes).reduce(factor)
     em, corner, whole, part = _pose(placement, size, fill)
     # `ImageDraw.text` takes half as long again for the same pixels.
-    mask, offset = open_font(path, face_index, em).getmask2(character, "L", anchor="ls", start=part)
+    mask, offset = open_font(path, face_index, em, axes).getmask2(character, "L", anchor="ls", start=part)
     left, top = whole[0] + offset[0], whole[1] + offset[1]
     box = (left, top, left + mask.size[0], top + mask.size[1])
     picture = Image.new("L", (size, size))
@@ -127,7 +148,7 @@ def draw_glyph(path: str, face_index: int, placement: Placement, character: str,
     # The mask spans the advance too, so that it may be wider than the ink.
     if _inside(box, size) or _inside(picture.getbbox(), size):
         return picture
-    return _draw_fitted(path, face_index, character, em, corner, size)
+    return _draw_fitted(path, face_index, axes, character, em, corner, size)
 
 
 @lru_cache(maxsize=16)
@@ -146,16 +167,22 @@ def _inside(box: tuple[int, int, int, int] | None, size: int) -> bool:
 
 
 def _draw_fitted(
-    path: str, face_index: int, character: str, em: float, corner: tuple[float, float], size: int
+    path: str,
+    face_index: int,
+    axes: tuple[float, ...],
+    character: str,
+    em: float,
+    corner: tuple[float, float],
+    size: int,
 ) -> Image.Image:
     margin = round(MARGIN * size)
     room = size - 2 * margin
-    ink, box = ink_of(open_font(path, face_index, em), character)
+    ink, box = ink_of(open_font(path, face_index, em, axes), character)
     for _ in range(3):  # hinting may round a smaller drawing up again
         if max(ink.size) <= room:
             break
         em *= (room - 0.5) / max(ink.size)
-        ink, box = ink_of(open_font(path, face_index, em), character)
+        ink, box = ink_of(open_font(path, face_index, em, axes), character)
     left, top = (
         min(max(round(origin) + low, margin), max(margin, size - margin - length))
         for origin, low, length in zip(corner, box[:2], ink.size, strict=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kanji_diffusion.glyphs.coverage import coverage_lines
 from kanji_diffusion.glyphs.draw import draw_block
+from kanji_diffusion.glyphs.face_table import skipped_lines
 from kanji_diffusion.glyphs.fonts import FontSettings, usable_faces
 from kanji_diffusion.glyphs.render import RenderSettings, drawing_task
 from kanji_diffusion.glyphs.worker import run_tasks
@@ -18,6 +21,7 @@ from kanji_diffusion.imaging.pictures import PictureArray, Pictures
 
 _DRAWING = RenderSettings(size=64)
 _COLUMNS = 6
+_LETTERS = 28  # of the heading that fit above one glyph
 _FRAME = 160  # the grey around the rejected glyph
 
 Glyph = tuple[str, str]
@@ -37,21 +41,26 @@ def rejected_sheet(
         most: Glyphs shown at most; those of every face and reason in turn.
 
     Returns:
-        First the files that are no usable faces, a line each; then a cell for each glyph: the character as the
-        face with the fewest rejected glyphs draws it, the glyph, and the character that it looks like, above the
-        face, the code point and the reason. A face that lacks the glyph shows what it draws in its place.
+        First the files that are no usable faces, and how many characters the others lack, by grade; then a cell for
+        each glyph: the character as the face with the fewest rejected glyphs draws it, the glyph, and the character
+        that it looks like, above the face, the code point and the reason. A face that lacks the glyph shows what it
+        draws in its place.
     """
-    files = faces[faces["verdict"] == "rejected"]
     rejected = audit[audit["verdict"] == "rejected"]
     turn = rejected.groupby(["face_id", "reason"]).cumcount()
     shown = rejected.loc[turn.sort_values(kind="stable").index[:most]].sort_values(["face_id", "reason", "code_point"])
-    lines = [f"{path} {reason}" for path, reason in zip(files["path"], files["reason"], strict=True)]
+    lines = [*skipped_lines(faces), *coverage_lines(audit)]
     lines.append(f"{len(rejected):,} of {len(audit):,} glyphs rejected" + f", {len(shown)} shown" * (len(shown) > 0))
+    columns = min(_COLUMNS, max(3, len(shown)))
     return sheet(
         _cells(shown, faces, audit, folder, settings),
-        columns=min(_COLUMNS, max(3, len(shown))),
+        columns=columns,
         labels=[f"{glyph.face_id} U+{glyph.code_point:04X} {glyph.reason}" for glyph in shown.itertuples()],
-        heading=[line.encode("ascii", "backslashreplace").decode() for line in lines],
+        heading=[
+            part
+            for line in lines
+            for part in wrap(line.encode("ascii", "backslashreplace").decode(), columns * _LETTERS)
+        ],
     )
 
 

@@ -18,7 +18,7 @@ from kanji_diffusion.core.temporary import TemporaryArray
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.augment import MARGIN
 from kanji_diffusion.glyphs.draw import draw_block
-from kanji_diffusion.glyphs.fonts import usable_faces
+from kanji_diffusion.glyphs.fonts import axis_values, usable_faces
 from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks
 from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.imaging.pgm import pgm_header
@@ -193,6 +193,7 @@ def drawing_task(block: pd.DataFrame, folder: Path, settings: RenderSettings) ->
     return {
         "path": os.fspath(folder / face["path"]),
         "face_index": int(face["face_index"]),
+        "axes": axis_values(face["axes"]),
         "placement": {name: float(face[name]) for name in ("extent", "centre_x", "centre_y")},
         "glyph_keys": [f"{key}/{ord(character):04x}" for character in block["character"]],
         "characters": "".join(block["character"]),

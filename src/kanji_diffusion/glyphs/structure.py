@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from fnmatch import fnmatch
-from functools import partial
 from pathlib import PurePosixPath
 
 import pandas as pd
@@ -14,6 +12,7 @@ from pydantic import Field
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.compositions import Compositions, placed_components, seen_slots
+from kanji_diffusion.glyphs.font_files import matching
 from kanji_diffusion.glyphs.fonts import usable_faces
 
 STRUCTURE, ZERO_SHOT = "structure", "zero_shot"
@@ -116,14 +115,13 @@ def structure_faces(faces: pd.DataFrame, settings: StructureSettings) -> pd.Data
         KanjiDiffusionError: If a pattern names none.
     """
     offered = usable_faces(faces).query("not held_out")
-    files = offered["path"].map(lambda path: PurePosixPath(path).name)
     chosen = pd.Series(False, index=offered.index)
     for pattern in settings.faces:
-        fitting = files.map(partial(fnmatch, pat=pattern))
+        fitting = offered["path"].isin(matching(offered["path"], pattern))
         if not fitting.any():
+            files = sorted({PurePosixPath(path).name for path in offered["path"]})
             raise KanjiDiffusionError(
-                f"`structure.faces` names '{pattern}', which is no training face: choose among "
-                f"{', '.join(sorted(files.unique()))}."
+                f"`structure.faces` names '{pattern}', which is no training face: choose among {', '.join(files)}."
             )
         chosen |= fitting
     return offered[chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from kanji_diffusion.glyphs import (
     captioning,
     captions,
     compositions,
+    coverage,
     dictionary,
     fonts,
     kanjivg,
@@ -25,6 +27,8 @@ from kanji_diffusion.glyphs import (
 )
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.planning.words import read_edict
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def read_dictionary(kanjidic2: Path) -> pd.DataFrame:
@@ -68,6 +72,8 @@ def audit_glyphs(
 ) -> tuple[pd.DataFrame, Image.Image]:
     """Which character of which face is fit to be drawn, and a picture of those that are not."""
     audit = fonts.audit_glyphs(faces, characters, font_folder, settings, drawing.fill * drawing.size)
+    for line in coverage.coverage_lines(audit):
+        _LOGGER.info("%s", line)
     return audit, rejects.rejected_sheet(faces, audit, font_folder, settings)
 
 
