@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster env data viz mlflow serve lint lock clean
+.PHONY: help run test test-cluster env data viz mlflow serve prune lint lock clean
 
 bin := .venv/bin
 # MLflow opens on traces of language models if it is not told that these are training runs.
@@ -37,10 +37,13 @@ mlflow: env ## Show runs, curves and models on http://127.0.0.1:5000
 	@echo "Training runs: $(runs)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
 		$(bin)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-		--backend-store-uri "sqlite:///$(CURDIR)/mlflow.db" --artifacts-destination "$(CURDIR)/mlartifacts"
+		--backend-store-uri sqlite:///mlflow.db --artifacts-destination mlartifacts
 
 serve: env ## Serve the champion on http://127.0.0.1:5001
 	@$(bin)/kedro serve
+
+prune: env ## Show what old versions and checkpoints take; KEEP=3 stay, YES=1 removes the others
+	@$(bin)/kedro prune --keep="$(or $(KEEP),3)" $(if $(filter 1,$(YES)),--yes)
 
 lint: env ## Check style, types and who imports whom
 	@$(bin)/ruff check

@@ -28,7 +28,7 @@ die() {
 }
 
 list_fonts() {
-    find "$1" -type f \( -iname '*.ttf' -o -iname '*.otf' -o -iname '*.ttc' \)
+    find -H "$1" -type f \( -iname '*.ttf' -o -iname '*.otf' -o -iname '*.ttc' \)
 }
 
 is_there() {

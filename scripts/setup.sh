@@ -36,6 +36,10 @@ find_uv() {
     echo "$PWD/.tools/bin/uv"
 }
 
+if [[ $PWD == *[:{}]* || $PWD == *$'\n'* ]]; then
+    die "the project lies in $(printf '%q' "$PWD"), and Python or Kedro misread colons, braces and line breaks in a path: \
+rename that folder, or move the project."
+fi
 command -v git >/dev/null || die "git is not on PATH: install it."
 stamp=.venv/.stamp
 # The folder is part of it because an environment that was moved or copied does not work.

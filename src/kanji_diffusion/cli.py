@@ -17,17 +17,19 @@ import click
 import kedro.runner
 import yaml
 from kedro.config import MissingConfigException
+from kedro.framework import project as kedro_project
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.cli.utils import KedroCliError, validate_conf_source
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io.core import DatasetError
+from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from kanji_diffusion import registry
+from kanji_diffusion import prune, registry
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.settings import sentence
 from kanji_diffusion.hooks import ProjectContext, project_root
@@ -59,9 +61,20 @@ class RunCommand(click.Command):
         logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
         with _plainly([ctx.params["pipeline"], *ctx.params["pipelines"]]):
+            _refuse_outside()
             if (name := ctx.params["runner"]) and "." not in name and not hasattr(kedro.runner, name):
                 ctx.fail(f"There is no runner `{name}`: choose SequentialRunner or ThreadRunner.")
             return super().invoke(ctx)
+
+
+def _refuse_outside() -> None:
+    # `kanji-diffusion` can be called anywhere, and Kedro would make a project of the working directory.
+    root, package = find_kedro_project(Path.cwd()), str(kedro_project.PACKAGE_NAME)
+    if root is None or not (root / "src" / package).is_dir():
+        raise KanjiDiffusionError(
+            f"{Path.cwd()} does not lie in the project: change to the folder with its `pyproject.toml` and `conf`, and "
+            "run the same command again."
+        )
 
 
 @click.group(name="kedro")
@@ -102,6 +115,16 @@ def _read_params(context: click.Context, option: click.Parameter, value: Any) ->
                 context.fail(f"`--params` gives `{key}` and a value for `{name}` itself: give one of them.")
         group[key.split(".")[-1]] = found
     return given
+
+
+def _read_conf_source(context: click.Context, option: click.Parameter, value: str) -> str | None:
+    try:
+        return validate_conf_source(context, option, value)
+    except click.BadParameter:
+        context.fail(
+            f"`--conf-source={value}` is not there: name the folder of a configuration, or an archive of it as "
+            "`kedro package` makes one."
+        )
 
 
 def _read_value(text: str, *, keep_text: bool) -> Any:
@@ -154,6 +177,8 @@ def _run_options() -> list[click.Parameter]:
     for option in options:
         if option.name == "params":
             option.callback = _read_params
+        elif option.name == "conf_source":
+            option.callback = _read_conf_source
     return options
 
 
@@ -187,6 +212,30 @@ def mlflow_replay(env: str | None) -> None:
             raise KanjiDiffusionError(
                 f"{left} reports still wait in {folder}: the log says why; give the command again."
             )
+
+
+@cli.command("prune")
+@click.option(
+    "--keep",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Versions of each dataset, and finished trainings of each model, that stay at least.",
+)
+@click.option("--env", "-e", help="Environment whose data is looked at.")
+@click.option("--yes", is_flag=True, help="Remove; without it, only show what would go.")
+def prune_data(keep: int, env: str | None, yes: bool) -> None:
+    """Show, or remove, old versions and checkpoints of finished trainings that nothing needs any more."""
+    with _plainly([]):
+        context = KedroSession.create(project_root(), env=env).load_context()
+        assert isinstance(context, ProjectContext)
+        found = prune.survey(context, keep)
+        click.echo("\n".join(prune.describe(found)))
+        if yes:
+            prune.remove(found)
+            click.echo("What goes was removed.")
+        else:
+            click.echo("Nothing was removed: add `--yes` (with make, `YES=1`).")
 
 
 @contextmanager

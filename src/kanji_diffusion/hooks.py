@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kedro.config import AbstractConfigLoader
 from kedro.framework import project as kedro_project
@@ -49,6 +50,11 @@ class ProjectContext(KedroContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._configured: dict[str, Any] | None = None
+        if re.search("[{}]", str(self.project_path)):
+            raise KanjiDiffusionError(
+                f"The project lies in {self.project_path}, and Kedro's catalog reads braces as a pattern: rename that "
+                "folder, or move the project."
+            )
         global _context
         _context = self
         # The pipelines follow the stages, so those of an earlier context are out of date.
@@ -72,6 +78,11 @@ def project_root() -> str:
     if _context is not None:
         return str(_context.project_path)
     return str(find_kedro_project(Path.cwd()) or Path(__file__).parents[2])
+
+
+def local_database() -> str:
+    """Address of MLflow's database in the project; SQLAlchemy decodes it (`${local_database:}`)."""
+    return f"sqlite:///{quote(project_root())}/mlflow.db"
 
 
 def local_artifacts(tracking_uri: str) -> str | None:

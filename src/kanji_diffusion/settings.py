@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 # MLflow would report its usage to its makers; `.telemetry` says the same to Kedro.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -11,11 +12,13 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
+from kanji_diffusion.configuration import ProjectConfigLoader, configure_project_logging
 from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
-from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, project_root
+from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, local_database, project_root
 from kanji_diffusion.tracking.store import HTTP
 from kanji_diffusion.tracking_hooks import TrackingHooks
 
+configure_project_logging(Path(project_root()))
 # conf/logging.yml says which warnings are shown.
 logging.captureWarnings(True)
 
@@ -23,6 +26,7 @@ logging.captureWarnings(True)
 for _name, _value in HTTP.items():
     os.environ.setdefault(_name, _value)
 
+CONFIG_LOADER_CLASS = ProjectConfigLoader
 HOOKS = (ProjectHooks(), TrackingHooks())
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 CONTEXT_CLASS = ProjectContext
@@ -33,6 +37,7 @@ CONFIG_LOADER_ARGS = {
     "custom_resolvers": {
         "kanjivg_folder": lambda: str(kanjivg_folder()),
         "local_artifacts": local_artifacts,
+        "local_database": local_database,
         "project_root": project_root,
     },
     # An environment states only what differs from base, also deep inside a parameter.

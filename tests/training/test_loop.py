@@ -11,6 +11,7 @@ from tests.training.conftest import Points, Recorder, SquareLoss
 from torch import nn
 
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
+from kanji_diffusion.training.checkpoint import is_finished
 from kanji_diffusion.training.loop import Job, Trainer, train
 from kanji_diffusion.training.settings import learning_rate
 from kanji_diffusion.training.tracker import NullTracker
@@ -53,10 +54,13 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(line, tmp_path, st
     module, dataset, settings = line()
     with pytest.raises(TrainingInterrupted, match=f"stopped at step {step + 1} of 60"):
         train(module, Stopping(step, number), dataset, settings, name="line", checkpoints=tmp_path / "b")
+    (folder,) = (tmp_path / "b" / "line").iterdir()
+    assert not is_finished(folder)
     resumed, loss = line()[0], SquareLoss()
     train(resumed, loss, dataset, settings, name="line", checkpoints=tmp_path / "b")
     assert equal(straight, resumed)
     assert loss.calls == 60 - step - 1
+    assert is_finished(folder)
 
 
 def test_parts_of_a_batch_give_the_whole_batchs_result(line):
@@ -84,12 +88,16 @@ def test_a_finished_run_is_not_trained_again(line, tmp_path, caplog):
     caplog.set_level("INFO", "kanji_diffusion")
     first = train(line()[0], SquareLoss(), *line()[1:], name="line", checkpoints=tmp_path)
     assert "step 0" not in caplog.text
+    (folder,) = (tmp_path / "line").iterdir()
+    os.utime(folder, (0, 0))
     loss = SquareLoss()
     again = train(line()[0], loss, *line()[1:], name="line", checkpoints=tmp_path)
     assert loss.calls == 0
     assert equal(first, again)
     assert "line is finished: nothing changed since it was trained for 60 steps" in caplog.text
     assert "continues" not in caplog.text
+    # Such as were used last are kept longest.
+    assert folder.stat().st_mtime > 0
 
 
 def test_a_setting_without_a_tensor_starts_anew(line, tmp_path, caplog):

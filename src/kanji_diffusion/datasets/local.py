@@ -36,7 +36,8 @@ class LocalDataset(AbstractVersionedDataset[Data, Data], Generic[Data]):
     ) -> None:
         if "://" in str(filepath):
             raise DatasetError(f"{filepath} is not a local path, which {type(self).__name__} needs.")
-        super().__init__(PurePosixPath(filepath), version)
+        # Kedro's own would read the whole path as a pattern.
+        super().__init__(PurePosixPath(filepath), version, glob_function=self._glob)
         self.metadata = metadata
 
     def load(self) -> Data:
@@ -73,6 +74,9 @@ class LocalDataset(AbstractVersionedDataset[Data, Data], Generic[Data]):
 
     @abstractmethod
     def _write(self, data: Data, path: Path) -> None: ...
+
+    def _glob(self, pattern: str) -> list[str]:
+        return [str(path) for path in Path(self._filepath).glob(f"*/{self._filepath.name}")]
 
     def _exists(self) -> bool:
         return Path(self._get_load_path()).exists()

@@ -114,6 +114,16 @@ def _slug(text: str) -> str:
     return "_".join("".join(letter if letter.isalnum() else " " for letter in text).split())[:50] or "kanji"
 
 
+def model_version(path: Path) -> str | None:
+    """The catalog version of the model that a PNG says it was drawn by, unchecked; None if it says none."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            version = json.loads(picture.info[_KEY])["model_version"]
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, str) else None
+
+
 def read_picture(path: Path) -> tuple[np.ndarray, Lineage]:
     """The pixels uint8 `[H, W]` and the lineage of a PNG that `generate` wrote.
 

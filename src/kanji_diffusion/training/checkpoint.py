@@ -95,6 +95,15 @@ def newest_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint 
     return None
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the newest checkpoint below `folder` says that it is of the last step, `steps` of its counters."""
+    try:
+        manifest = json.loads((_folders(folder)[-1] / _MANIFEST).read_text())
+        return manifest["step"] == manifest["counters"]["steps"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
 def load_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint:
     """Read one checkpoint and verify every byte of it.
 

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -290,7 +290,7 @@ class Trainer:
             "optimizer": self.optimizers.state_dict(),
             "report": figures,
         }
-        counters = {"skipped": self.skipped, "skipped_in_row": self.skipped_in_row}
+        counters = {"skipped": self.skipped, "skipped_in_row": self.skipped_in_row, "steps": self.settings.steps}
         began = time.perf_counter()
         ckpt.save_checkpoint(folder, ckpt.Checkpoint(self.step, tensors, counters), keep)
         self.tracker.metrics({f"{self.name}/checkpoint_seconds": time.perf_counter() - began}, self.step)
@@ -311,7 +311,9 @@ class Trainer:
         self.optimizers.load_state_dict(found.tensors["optimizer"])
         self.step = found.step
         self.skipped, self.skipped_in_row = (found.counters.get(key, 0) for key in ("skipped", "skipped_in_row"))
-        if self.workers.rank == 0:
+        if self.job.folder and self.workers.rank == 0:
+            with suppress(OSError):
+                self.job.folder.touch()  # `prune` keeps what was used last
             self.report.sums.update({key: value.to(self.device) for key, value in found.tensors["report"].items()})
         if self.step < self.settings.steps:
             logger.info("%s continues from step %d of %d.", self.name, self.step, self.settings.steps)
