@@ -99,7 +99,7 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
     die "this system has no apt: $by_hand"
 fi
 
-mkdir -p "$raw/fonts"
+mkdir -p "$raw/fonts" || die "$raw/fonts cannot be made (the message is above): correct that and run this again."
 find "$raw" -maxdepth 1 -name '.staging.*' -mmin +60 -exec rm -rf {} +
 staging=$(mktemp -d "$PWD/$raw/.staging.XXXXXX")
 trap 'rm -rf "$staging"' EXIT

@@ -1,3 +1,4 @@
+import shutil
 import socket
 from pathlib import Path
 
@@ -10,6 +11,40 @@ from pydantic import RootModel
 from kanji_diffusion import cli
 from kanji_diffusion.core.settings import model_of
 from kanji_diffusion.pipelines import generate
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("nowhere", "`--conf-source=nowhere` is not there: name the folder of a configuration, or an archive"),
+        ("note.txt", "is a file, but no archive: give a folder"),
+        ("broken.tar.gz", "broken.tar.gz cannot be read (Not a gzipped file (b'no')): give a folder, or an archive"),
+        ("broken.zip", "broken.zip cannot be read (File is not a zip file): give a folder, or an archive"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_told(kedro_run, toy_project, source, sentence):
+    for name in ("note.txt", "broken.tar.gz", "broken.zip"):
+        (toy_project / name).write_text("none")
+    result = kedro_run(f"--conf-source={source}")
+    assert result.exit_code != 0
+    assert sentence in result.stderr.splitlines()[-1]
+
+
+def test_an_archive_of_the_configuration_serves(kedro_run, toy_project):
+    shutil.make_archive(str(toy_project / "dist"), "gztar", toy_project, "conf")
+    result = kedro_run("--conf-source=dist.tar.gz", "--pipeline=drawing", "--params=count=2")
+    assert result.exit_code == 0, result.output
+
+
+def test_outside_of_the_project_its_folder_is_asked_for(kedro_run, tmp_path_factory, monkeypatch):
+    other = tmp_path_factory.mktemp("other")
+    monkeypatch.chdir(other)
+    result = kedro_run()
+    assert result.stderr == (
+        f"Error: {other} does not lie in the project: change to the folder with its `pyproject.toml` and `conf`, and "
+        "run the same command again.\n"
+    )
+    assert list(other.iterdir()) == []
 
 
 def test_without_a_champion_nothing_is_served(toy_project):

@@ -9,6 +9,7 @@ from kedro.framework.session import KedroSession
 from kedro.io import DataCatalog
 
 from kanji_diffusion import hooks
+from kanji_diffusion.core.errors import KanjiDiffusionError
 
 GLYPHS = {"type": "kanji_diffusion.datasets.TableDataset", "versioned": True}
 
@@ -135,6 +136,35 @@ def test_tracking_lies_in_the_project_whatever_the_working_directory(session, to
     assert context.mlflow.server.mlflow_tracking_uri == f"sqlite:///{toy_project}/mlflow.db"
     location = context.mlflow.tracking.experiment.create_experiment_kwargs.artifact_location
     assert location == (toy_project / "mlartifacts").as_uri()
+
+
+@pytest.mark.parametrize("name", ["pct%20sp", "[v2]", "a?b#c", 'it\'s "q" & $HOME ', "漢字*"])
+def test_the_folders_above_the_project_may_have_any_name(toy_project, empty_store, tmp_path_factory, monkeypatch, name):
+    above = tmp_path_factory.mktemp("any")
+    root = above / name / "kd"
+    shutil.copytree(toy_project, root)
+    shutil.copy(empty_store, root / "mlflow.db")
+    monkeypatch.chdir(root / "conf")
+    monkeypatch.setattr(hooks, "_context", None)
+    assert hooks.configured_stages() == ("small", "large")
+    for pipeline in ("drawing", "training"):
+        with KedroSession.create() as session:
+            session.run(pipeline_name=pipeline)
+    store = mlflow.MlflowClient(mlflow.get_tracking_uri())
+    (experiment,) = store.search_experiments(filter_string="name = 'kanji-diffusion'")
+    training, _ = store.search_runs([experiment.experiment_id])
+    (version,) = [path.name for path in (root / "data/03_primary/glyphs.parquet").iterdir()]
+    assert training.data.tags["read.glyphs"] == version
+    assert len(list((root / "mlartifacts").rglob("report.json"))) == 2
+    # MLflow makes folders for addresses that it does not decode.
+    assert [path.name for path in above.iterdir()] == [name]
+
+
+def test_braces_above_the_project_are_refused(toy_project, tmp_path):
+    root = tmp_path / "{v2}" / "kd"
+    shutil.copytree(toy_project, root, ignore=shutil.ignore_patterns("{v2}"))
+    with pytest.raises(KanjiDiffusionError, match=r"lies in .*/\{v2\}/kd, and Kedro's catalog reads braces"):
+        KedroSession.create(root).load_context()
 
 
 def test_a_tracking_server_is_one_setting(session, toy_project):

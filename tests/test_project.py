@@ -2,16 +2,19 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
 
+import click.testing
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from kanji_diffusion import cli
 from kanji_diffusion.sampling.lineage import read_picture
 from kanji_diffusion.scoring.ocr import read_texts
 
@@ -162,6 +165,29 @@ def test_the_best_of_two_is_drawn_again_bit_for_bit(project, kedro_run_here, fin
     assert again.exit_code == 0, again.output
     replayed = newest.parent / versions(project, "07_model_output/generated")[-1] / "generated" / pictures[-1].name
     assert np.array_equal(np.asarray(Image.open(replayed)), np.asarray(Image.open(pictures[-1])))
+
+
+def test_after_pruning_a_picture_is_drawn_again_and_training_goes_on(project, kedro_run_here, finished, caplog):
+    caplog.set_level("INFO", "kanji_diffusion")
+    shutil.copytree(project / "conf/test", project / "conf/pruned")
+    (project / "conf/pruned/globals.yml").write_text("data: data/pruned\nexperiment: kanji-diffusion-test\n")
+    data, old = project / "data/pruned", "2020-01-01T00.00.00.000Z"
+    shutil.copytree(project / "data/test", data)
+    for name in ("03_primary/glyphs.arrow", "06_models/large/unet", "06_models/text_to_kanji"):
+        shutil.copytree(data / name / versions(project, name)[-1], data / name / old)
+    drawn = kedro_run_here("--env=pruned", "--pipelines=generate", "--params=prompt=fire")
+    assert drawn.exit_code == 0, drawn.output
+    pruned = click.testing.CliRunner().invoke(cli.cli, ["prune", "--env=pruned", "--keep=1", "--yes"])
+    assert pruned.exit_code == 0, pruned.output
+    assert "large.unet" in pruned.stdout
+    assert not list(data.rglob(old))
+    assert all(list((data / layer / name).glob("*/*")) for layer, names in MADE.items() for name in names)
+    again = kedro_run_here("--env=pruned", "--pipelines=generate", f"--params=replay={drawn.stdout.splitlines()[-1]}")
+    assert again.exit_code == 0, again.output
+    assert "was drawn again: identical" in caplog.text
+    trained = kedro_run_here("--env=pruned", "--pipelines=train_unet")
+    assert trained.exit_code == 0, trained.output
+    assert "unet_large is finished" in caplog.text
 
 
 def test_load_versions_picks_an_older_artifact(project, kedro, finished):

@@ -57,6 +57,12 @@ def reasons(keep=2):
     return {(each.name, each.folder.name): each.why for each in survey(keep)}
 
 
+def told(function):
+    with pytest.raises(KanjiDiffusionError) as error:
+        function()
+    return str(error.value)
+
+
 def versions(project, name):
     return ReportDataset(filepath=str(project / "data" / name), version=Version(None, None)).list_versions(False)
 
@@ -82,8 +88,8 @@ def in_a_picture(project, store):
     pictures.save({"0000_water": lineage.embed(np.zeros((8, 8), np.uint8))})
 
 
-def run_with(store, tags, params=None):
-    run = store.create_run(store.get_experiment_by_name("kanji-diffusion").experiment_id)
+def run_with(store, tags, params=None, start=None):
+    run = store.create_run(store.get_experiment_by_name("kanji-diffusion").experiment_id, start)
     for key, value in tags.items():
         store.set_tag(run.info.run_id, key, value)
     for key, value in (params or {}).items():
@@ -141,16 +147,44 @@ def test_a_run_that_was_stopped_needs_nothing_once_no_training_is_open(project, 
     assert not reasons()["glyphs", OLDEST]
 
 
+def used(trainings, *hours_ago, **counters):
+    """Trainings that were last used some hours ago, from that on called by the hours."""
+    for hours in hours_ago:
+        train(trainings / str(hours), 4, **counters)
+        os.utime(trainings / str(hours), (time.time() - 3600 * hours,) * 2)
+
+
 def test_finished_trainings_go_but_those_used_last(project):
     trainings = project / "data/06_models/checkpoints/unet"
-    for age, name in enumerate(("stopped", "unknown", "used", "last", "old")):
-        steps = {"stopped": {"steps": 9}, "unknown": {}}.get(name, {"steps": 4})
-        train(trainings / name, 4, **steps)
-        os.utime(trainings / name, (time.time() - 100 * age,) * 2)
-    gone = {name for (_, name), why in reasons(keep=2).items() if not why} - set(VERSIONS)
-    assert gone == {"old"}
+    used(trainings, 9, 3, 5, 7, steps=4)
+    used(trainings.with_name("vae"), 8, 10, steps=4)
     prune.remove(survey(keep=2))
-    assert {path.name for path in trainings.iterdir()} == {"stopped", "unknown", "used", "last"}
+    assert {path.name for path in trainings.iterdir()} == {"3", "5"}
+    assert {path.name for path in trainings.with_name("vae").iterdir()} == {"8", "10"}
+
+
+def test_what_continues_a_stopped_training_stays(project, mlflow_store):
+    trainings = project / "data/06_models/checkpoints/unet"
+    used(trainings, 1, 2, 5, 8, steps=4)
+    used(trainings, 4, steps=9)
+    assert str(trainings / "4") in told(survey)
+    stopped = run_with(mlflow_store, {}, start=round(1000 * (time.time() - 3600 * 6)))
+    mlflow_store.set_terminated(stopped, "KILLED", round(1000 * (time.time() - 3600 * 3)))
+    prune.remove(survey(keep=1))
+    assert {path.name for path in trainings.iterdir()} == {"1", "2", "5", "4"}
+    used(trainings, 4, steps=4)
+    prune.remove(survey(keep=1))
+    assert {path.name for path in trainings.iterdir()} == {"1"}
+
+
+@pytest.mark.parametrize(("status", "stays"), [("FINISHED", False), ("KILLED", True)])
+def test_what_a_checkpoint_does_not_say_its_run_says(project, mlflow_store, status, stays):
+    trainings = project / "data/06_models/checkpoints/unet"
+    used(trainings, 1, steps=4)
+    used(trainings, 4)
+    run = run_with(mlflow_store, {}, start=round(1000 * (time.time() - 3600 * 6)))
+    mlflow_store.set_terminated(run, status, round(1000 * (time.time() - 3600 * 3)))
+    assert bool(reasons(keep=1)["checkpoints of unet", "4"]) == stays
 
 
 def test_nothing_goes_unless_told_to(project):

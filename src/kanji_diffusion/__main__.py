@@ -1,11 +1,15 @@
 """`python -m kanji_diffusion` is `kedro run`."""
 
-from kedro.framework.cli.utils import find_run_command
-from kedro.framework.project import configure_project
+import logging
 
 
 def main() -> None:
     """Run a pipeline of the project with the options of `kedro run`."""
+    # Kedro tells at its import where it found the configuration of the log.
+    logging.getLogger("kedro.framework.project").setLevel(logging.WARNING)
+    from kedro.framework.cli.utils import find_run_command
+    from kedro.framework.project import configure_project
+
     configure_project("kanji_diffusion")
     find_run_command("kanji_diffusion")()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -60,11 +61,15 @@ class RunCommand(click.Command):
         # Kedro logs an error of a node in its own words before raising it.
         logging.getLogger("kedro.pipeline.node").addFilter(lambda record: record.levelno < logging.ERROR)
         warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
+        # Each line would leave a traceback once nobody reads them any more, as with `kedro run | head`.
+        logging.raiseExceptions = False
         with _plainly([ctx.params["pipeline"], *ctx.params["pipelines"]]):
             _refuse_outside()
             if (name := ctx.params["runner"]) and "." not in name and not hasattr(kedro.runner, name):
                 ctx.fail(f"There is no runner `{name}`: choose SequentialRunner or ThreadRunner.")
-            return super().invoke(ctx)
+            done = super().invoke(ctx)
+        sys.stdout.flush()
+        return done
 
 
 def _refuse_outside() -> None:
@@ -231,11 +236,11 @@ def prune_data(keep: int, env: str | None, yes: bool) -> None:
         assert isinstance(context, ProjectContext)
         found = prune.survey(context, keep)
         click.echo("\n".join(prune.describe(found)))
+        if all(each.why for each in found):
+            return
         if yes:
             prune.remove(found)
-            click.echo("What goes was removed.")
-        else:
-            click.echo("Nothing was removed: add `--yes` (with make, `YES=1`).")
+        click.echo("What goes was removed." if yes else "Nothing was removed: add `--yes` (with make, `YES=1`).")
 
 
 @contextmanager
@@ -262,7 +267,9 @@ def _sentence(error: Exception, requested: list[str]) -> str:
         return str(told)
     if isinstance(error, ValidationError):
         return sentence(error, error.title)
-    if isinstance(error, MissingConfigException | OmegaConfBaseException | YAMLError):
+    if isinstance(error, MissingConfigException):
+        return f"{' '.join(str(error).split())}: check `--env` and `--conf-source`."
+    if isinstance(error, OmegaConfBaseException | YAMLError):
         return " ".join(str(error).split())
     if isinstance(error, DatasetError) and isinstance(causes[-1], DatasetError | OSError | ValueError):
         return _dataset_sentence(str(error))

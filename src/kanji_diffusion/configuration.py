@@ -1,4 +1,4 @@
-"""Where Kedro finds the project's configuration, whatever the folders above it are called."""
+"""How Kedro finds the project's configuration, whatever the folders above it are called."""
 
 from __future__ import annotations
 

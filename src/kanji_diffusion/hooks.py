@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,8 +83,11 @@ def project_root() -> str:
 
 
 def local_database() -> str:
-    """Address of MLflow's database in the project; SQLAlchemy decodes it (`${local_database:}`)."""
-    return f"sqlite:///{quote(project_root())}/mlflow.db"
+    """Address of MLflow's database in the project (`${local_database:}`)."""
+    path = f"{project_root()}/mlflow.db"
+    # SQLAlchemy decodes the path and cuts it at a question mark. Slashes too, because MLflow makes the parent folder of
+    # the path as it stands here.
+    return f"sqlite:///{quote(path, safe='') if re.search('[%?]', path) else path}"
 
 
 def local_artifacts(tracking_uri: str) -> str | None:
@@ -210,8 +215,9 @@ class ProjectHooks:
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
         """Say once more, below the log, where the pictures are that were drawn."""
-        for path in self._pictures:
-            print(path)
+        with suppress(BrokenPipeError):  # as with `kedro run | head`
+            for path in self._pictures:
+                print(path)
 
     @hook_impl
     def on_node_error(self, error: Exception, node: Node) -> None:

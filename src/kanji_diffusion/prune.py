@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import re
 import shutil
 from collections import Counter, defaultdict
@@ -15,6 +16,7 @@ from typing import Any
 
 import mlflow
 from kedro.framework.project import settings
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from parse import parse
@@ -29,7 +31,10 @@ DRAWN = ("generated", "generated_sheet", "requests")
 """What `generate` drew stays: it is small, and nothing else in the catalog is made by hand."""
 _OF_REGISTERED = ("text_to_kanji", "samples", "sample_scores")
 """Datasets by which registered versions are evaluated again and compared."""
-_NEWEST, _UNFINISHED = "among the newest", "not finished, or of an earlier version of this project"
+_NEWEST = "among the newest"
+_CONFIGURATION = (".yml", ".yaml", ".json")
+# Seconds by which the clocks of two machines may differ.
+_SLACK = 600.0
 # Renamed before it is removed, so that what is half removed is no version and no training.
 _DOOMED = ".pruned."
 
@@ -65,18 +70,31 @@ def survey(context: ProjectContext, keep: int) -> list[Stored]:
             were used last.
 
     Raises:
-        KanjiDiffusionError: If MLflow does not answer what is needed.
+        KanjiDiffusionError: If MLflow does not answer what is needed, or does not know the run of a training that is
+            not finished.
     """
-    catalog = context.config_loader["catalog"]
-    folders = dict(_folders(catalog, context.project_path))
-    trainings = list(_trainings(Path(context.project_path, catalog["checkpoints"]["filepath"]), keep))
-    needed = _needed(context, any(training.why == _UNFINISHED for training in trainings))
+    catalog, project = context.config_loader["catalog"], context.project_path
+    folders = dict(_folders(catalog, project))
+    checkpoints = project / catalog["checkpoints"]["filepath"]
+    needed = _named_in_configuration(context) | _named_by_pictures(context)
+    try:
+        runs = _runs(context.mlflow.tracking.experiment.name)
+        needed |= _needed_by_registered()
+    except MlflowException as error:
+        raise KanjiDiffusionError(
+            f"MLflow at {mlflow.get_tracking_uri()} does not say which versions are needed "
+            f"({str(error).splitlines()[0]}): start it, or name the right one as `tracking_uri`."
+        ) from error
+    trainings = _trainings(checkpoints, runs)
+    stopped = _stopped_runs(runs, [path for path, finished in trainings.items() if not finished])
+    needed |= _needed_by_runs(runs, stopped)
     for name in sorted(catalog.keys() & folders.keys()):
         # An autoencoder that fails its gate leaves a version without one: the last pair must stay together.
         for version in _versions(folders[name])[:1]:
             needed.setdefault((None, version), "made together with a newest one")
     versions = [_of_dataset(name, folder, keep, needed) for name, folder in sorted(folders.items())]
-    return [*(each for found in versions for each in found), *trainings]
+    checkpoints_of = _of_trainings(checkpoints, trainings, keep, min(map(_start, stopped), default=math.inf))
+    return [*(each for found in versions for each in found), *checkpoints_of]
 
 
 def remove(found: Iterable[Stored]) -> None:
@@ -160,19 +178,37 @@ def _of_dataset(name: str, folder: Path, keep: int, needed: Needs) -> Iterator[S
             yield Stored(name, doomed, doomed.parent, _size(doomed.parent), "")
 
 
-def _trainings(checkpoints: Path, keep: int) -> Iterator[Stored]:
-    for training in sorted(path for path in checkpoints.glob("*") if path.is_dir()):
-        # The newest first: a folder's time is that of its last checkpoint, or of the run that last continued from it.
-        runs = sorted((run for run in training.iterdir() if run.is_dir()), key=_time, reverse=True)
-        finished = [run for run in runs if not run.name.startswith(_DOOMED) and is_finished(run)]
-        for run in runs:
-            why = _NEWEST if run in finished[:keep] else "" if run in finished else _UNFINISHED
-            why = "" if run.name.startswith(_DOOMED) else why
-            yield Stored(f"checkpoints of {training.name}", run, run, _size(run), why)
+def _trainings(checkpoints: Path, runs: list[Run]) -> dict[Path, bool]:
+    """Folders with the checkpoints of a training, those that were used last first, and whether it is finished."""
+    found = [path for path in checkpoints.glob("*/*") if path.is_dir() and not path.name.startswith(_DOOMED)]
+    return {path: _is_finished(path, runs) for path in sorted(found, key=_used, reverse=True)}
 
 
-def _time(path: Path) -> float:
-    return path.stat().st_mtime
+def _is_finished(training: Path, runs: list[Run]) -> bool:
+    finished = is_finished(training)
+    if finished is None:  # a run that finished leaves no training that is not
+        meanwhile = [run.info.status for run in runs if _start(run) <= _used(training) <= _end(run)]
+        finished = set(meanwhile) == {"FINISHED"}
+    return finished
+
+
+def _used(training: Path) -> float:
+    """When the checkpoints of a training were last written or continued from, in seconds."""
+    return training.stat().st_mtime
+
+
+def _of_trainings(checkpoints: Path, trainings: Mapping[Path, bool], keep: int, since: float) -> Iterator[Stored]:
+    newer: Counter[str] = Counter()
+    for path, finished in trainings.items():
+        model = path.parent.name
+        why = "of a training that is not finished"
+        if finished:
+            newer[model] += 1
+            why = "used since a run started that was stopped in a training" if _used(path) >= since else ""
+            why = _NEWEST if newer[model] <= keep else why
+        yield Stored(f"checkpoints of {model}", path, path, _size(path), why)
+    for path in checkpoints.glob(f"*/{_DOOMED}*"):
+        yield Stored(f"checkpoints of {path.parent.name}", path, path, _size(path), "")
 
 
 def _size(folder: Path) -> int:
@@ -183,33 +219,22 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _needed(context: ProjectContext, stopped: bool) -> Needs:
-    """What configuration, pictures and MLflow name.
+def _named_in_configuration(context: ProjectContext) -> Needs:
+    files = Path(context.config_loader.conf_source).rglob("*")
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in files if path.suffix in _CONFIGURATION]
+    return {(None, version): "named in the configuration" for text in texts for version in _named(text)}
 
-    Args:
-        context: The environment.
-        stopped: Whether there is a training that is not finished, which must find again what it read.
-    """
-    conf = Path(context.config_loader.conf_source)
-    files = [path for path in conf.rglob("*") if path.suffix in (".yml", ".yaml", ".json")]
-    needed: Needs = {}
-    for path in files:
-        for version in _named(path.read_text(encoding="utf-8", errors="replace")):
-            needed[None, version] = "named in the configuration"
+
+def _named_by_pictures(context: ProjectContext) -> Needs:
     # A model of one environment may have drawn in another.
+    conf, needed = Path(context.config_loader.conf_source), Needs()
     for env in sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name[0] != "."):
         loader = settings.CONFIG_LOADER_CLASS(str(conf), env=env, **settings.CONFIG_LOADER_ARGS)
         folder = context.project_path / loader["catalog"]["generated"]["filepath"]
         for picture in folder.glob(f"*/{folder.name}/*.png"):
             if version := model_version(picture):
                 needed["text_to_kanji", version] = "drew a picture"
-    try:
-        return needed | _needed_by_registered() | _needed_by_runs(context.mlflow.tracking.experiment.name, stopped)
-    except MlflowException as error:
-        raise KanjiDiffusionError(
-            f"MLflow at {mlflow.get_tracking_uri()} does not say which versions are needed "
-            f"({str(error).splitlines()[0]}): start it, or name the right one as `tracking_uri`."
-        ) from error
+    return needed
 
 
 def _needed_by_registered() -> Needs:
@@ -229,18 +254,50 @@ def _needed_by_registered() -> Needs:
     return needed
 
 
-def _needed_by_runs(experiment: str, stopped: bool) -> Needs:
+def _runs(experiment: str) -> list[Run]:
     client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    return list(_all(partial(client.search_runs, [found.experiment_id]))) if found else []
+
+
+def _stopped_runs(runs: list[Run], left: list[Path]) -> list[Run]:
+    """Runs that were stopped in a training: to continue it takes what they read, and what they trained before.
+
+    Args:
+        runs: All; one that was killed seems to go on.
+        left: Trainings that are not finished.
+    """
+    unended = [run for run in runs if run.info.status != "FINISHED"]
+    stopped: list[Run] = []
+    for training in left:
+        # A copy of the folder has another time.
+        stopped += [run for run in unended if _start(run) <= _used(training) <= _end(run)] or unended
+        if not stopped:
+            raise KanjiDiffusionError(
+                f"The training in {training} is not finished, and MLflow has no run that was stopped in it and tells "
+                "what it needs: finish it, or remove this folder."
+            )
+    return stopped
+
+
+def _start(run: Run) -> float:
+    return run.info.start_time / 1000 - _SLACK
+
+
+def _end(run: Run) -> float:
+    return math.inf if run.info.end_time is None else run.info.end_time / 1000 + _SLACK
+
+
+def _needed_by_runs(runs: list[Run], stopped: list[Run]) -> Needs:
     needed: Needs = {}
-    number = client.get_experiment_by_name(experiment).experiment_id
-    for run in _all(partial(client.search_runs, [number], "attributes.status != 'FINISHED'")):
-        ended = run.info.status in ("FAILED", "KILLED")
-        if ended and not stopped:
+    for run in runs:
+        going = run.info.status not in ("FAILED", "FINISHED", "KILLED")
+        if not going and run not in stopped:
             continue
-        why = "read by a run that was stopped" if ended else f"used by the run {run.info.run_name}, which has not ended"
+        why = f"used by the run {run.info.run_name}, which has not ended" if going else "read by a run that was stopped"
         for tag, version in run.data.tags.items():
             use, _, name = tag.partition(".")
-            if use == "read" or (use == "written" and not ended):
+            if use == "read" or (use == "written" and going):
                 needed[name, version] = why
         for version in _named(" ".join(run.data.params.values())):
             needed[None, version] = why

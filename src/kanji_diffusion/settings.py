@@ -11,6 +11,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+# Without git it would print a page.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 from kanji_diffusion.configuration import ProjectConfigLoader, configure_project_logging
 from kanji_diffusion.glyphs.kanjivg import kanjivg_folder

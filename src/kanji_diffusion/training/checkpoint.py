@@ -95,13 +95,16 @@ def newest_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint 
     return None
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the newest checkpoint below `folder` says that it is of the last step, `steps` of its counters."""
+def is_finished(folder: Path) -> bool | None:
+    """Whether the newest checkpoint below `folder` is of the last step, `steps` of its counters.
+
+    None if it does not say: there is none, or an earlier version of this project wrote it.
+    """
     try:
         manifest = json.loads((_folders(folder)[-1] / _MANIFEST).read_text())
         return manifest["step"] == manifest["counters"]["steps"]
     except (OSError, ValueError, LookupError, TypeError):
-        return False
+        return None
 
 
 def load_checkpoint(folder: Path, groups: Collection[str] = ()) -> Checkpoint:
