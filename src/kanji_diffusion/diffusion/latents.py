@@ -17,9 +17,9 @@ from diffusers import AutoencoderKL
 from pydantic import Field, RootModel
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.temporary import TemporaryArray
 from kanji_diffusion.core.randomness import ROOT_OF_TWO, SampleRandom
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.core.temporary import TemporaryArray
 from kanji_diffusion.diffusion.conditioning import FIRST_CAPTION
 from kanji_diffusion.diffusion.vae import ENCODED_AT_ONCE, encode, factor
 from kanji_diffusion.glyphs.captions import caption_rows

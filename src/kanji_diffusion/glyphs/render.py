@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 
 from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.temporary import TemporaryArray
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.core.temporary import TemporaryArray
 from kanji_diffusion.glyphs.augment import MARGIN
 from kanji_diffusion.glyphs.draw import draw_block
 from kanji_diffusion.glyphs.fonts import axis_values, usable_faces

@@ -17,7 +17,6 @@ from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
-from kanji_diffusion.tracking.nested import NestedRun
 from kanji_diffusion.recipes import claims as plan
 from kanji_diffusion.recipes import comparison, report
 from kanji_diffusion.recipes.arms import PRACTICES, STEPS, arms
@@ -25,6 +24,7 @@ from kanji_diffusion.recipes.glyphs import TRAINED, choose_glyphs, plan_texts, t
 from kanji_diffusion.recipes.settings import RecipeSettings
 from kanji_diffusion.recipes.training import Today
 from kanji_diffusion.recipes.trials import Trials
+from kanji_diffusion.tracking.nested import NestedRun
 
 _CURVE_POINTS = 50
 
