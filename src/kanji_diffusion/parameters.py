@@ -213,8 +213,8 @@ def _check_named(path: str, named: Iterable[str], styles: set[str]) -> None:
 
 def _check_sizes(stages: Mapping[str, StageSettings], size: int, vae: Mapping[str, Any]) -> None:
     model, loss, crop = vae.get("model"), vae.get("loss"), vae.get("crop")
-    trained = isinstance(model, VAESettings) and model.source == TRAINED
-    covered = 2 ** (len(model.channels) - 1) if trained else 1
+    trained = model if isinstance(model, VAESettings) and model.source == TRAINED else None
+    covered = 2 ** (len(trained.channels) - 1) if trained else 1
     if trained and isinstance(loss, VAELossSettings) and isinstance(crop, Crop):
         check_sizes(covered, loss, size, crop.root)
     for path, stage in stages.items():
