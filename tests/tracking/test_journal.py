@@ -70,7 +70,8 @@ def one_server(tmp_path_factory, empty_store):
     shutil.copy(empty_store, folder / "mlflow.db")
     running = Server(folder)
     yield running
-    running.kill()
+    if running.process.poll() is None:
+        running.kill()
 
 
 @pytest.fixture
@@ -96,8 +97,9 @@ def run_id(mlflow_store):
 
 
 @pytest.fixture
-def locked(mlflow_store, tmp_path):
-    """Locks the database, as a program does that has died or is at a long transaction; calling it again lets go."""
+def locked(mlflow_store, tmp_path, monkeypatch):
+    """Locks the database, as a program does in a long transaction; calling it again lets go."""
+    monkeypatch.setattr(store, "SECONDS_TO_ANSWER", 0.1)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         yield lambda: other.execute("ROLLBACK" if other.in_transaction else "BEGIN EXCLUSIVE")
 
