@@ -41,6 +41,7 @@ def log_nested_runs(parent_id: str, runs: Mapping[str, NestedRun]) -> None:
     """
     client = mlflow.MlflowClient()
     try:
+        store.ask()
         experiment = client.get_run(parent_id).info.experiment_id
         for name, run in runs.items():
             child = client.create_run(experiment, run_name=name, tags={MLFLOW_PARENT_RUN_ID: parent_id}).info.run_id
