@@ -143,13 +143,20 @@ def _alone_with(database: Path) -> Iterator[None]:
 
 def _make(uri: str, database: Path) -> None:
     """Make the database under another name first: one that was stopped half-way can neither be used nor completed."""
-    if database.exists() and database.stat().st_size:
+    if _is_made(database):
         return
     unfinished = database.with_name(f"{database.name}.new")
     unfinished.unlink(missing_ok=True)
     address, mark, query = uri.partition("?")
     mlflow.MlflowClient(f"{address}.new{mark}{query}").search_experiments(max_results=1)
-    unfinished.rename(database)
+    if _is_made(database):  # by a server of MLflow, which knows no lock
+        unfinished.unlink()
+    else:
+        unfinished.rename(database)
+
+
+def _is_made(database: Path) -> bool:
+    return database.exists() and database.stat().st_size > 0
 
 
 def _told_of_server(uri: str, error: Exception) -> str:
