@@ -11,8 +11,9 @@ Its prompts are the captions that characters are drawn from.
   (50 PNDM steps, guidance 7.5, lists of prompts and generators), in turn, and prints the ratio of their speeds.
 - `candidates` prints the reading score when the best of 1, 2 and 4 is kept by the recogniser, and the cost. The same
   recogniser then reads what it chose: an upper bound for any other reader.
+- `few` prints what 1, 2, 4, ... pictures take as `generate` draws them with `fast`, in turn with 8 of a batch of 8.
 
-All three take less than eight minutes on two cores.
+All take less than eight minutes on two cores.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from kanji_diffusion.sampling.sampler import DrawingSettings, draw, place
 from kanji_diffusion.scoring.recogniser import read, reading_margins
 
 _CANDIDATES = (1, 2, 4)
+_FEW = (1, 2, 4, 8, 16, 32)
 # Shares of pictures read. Below the first, a screened setting is given up; within the second of the best is `fast`.
 _HOPELESS, _AS_GOOD = 0.05, 0.01
 
@@ -179,7 +181,25 @@ def candidates(bench: Bench, options: argparse.Namespace) -> None:
         print(f"best of {count}: read {bench.told(right)}, {gain:+.1f} points at {count} times the drawing", flush=True)
 
 
-PARTS = {"sweep": sweep, "stock": stock, "candidates": candidates}
+def few(bench: Bench, options: argparse.Namespace) -> None:
+    """What few pictures cost, drawn as `generate` draws them."""
+    fast = bench.presets["fast"]
+    ways = {f"{count}": (count, place(bench.model, fast, count)) for count in _FEW if count <= len(bench.prompts)}
+    ways["8 together"] = (8, place(bench.model, fast))
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(1 + options.rounds):
+        for way, (count, settings) in ways.items():
+            began = time.perf_counter()
+            draw(bench.model, bench.prompts[:count], bench.seeds[:count], settings)
+            seconds[way].append(time.perf_counter() - began)
+    # The first round makes what the later ones reuse.
+    spent = {way: float(np.median(rounds[1:])) for way, rounds in seconds.items()}
+    for way, (_, settings) in ways.items():
+        print(f"{way}: {spent[way]:.3f} s in batches of {settings.batch_size}")
+    print(f"One picture takes {spent['1'] / spent['8']:.2f} of the time of eight.", flush=True)
+
+
+PARTS = {"sweep": sweep, "stock": stock, "candidates": candidates, "few": few}
 
 
 def main() -> None:
@@ -196,6 +216,7 @@ def main() -> None:
     parser.add_argument("--finalists", type=int, default=6, help="settings measured on all pictures besides the best")
     parser.add_argument("--stock", type=int, default=48, help="pictures of the stock pipeline")
     parser.add_argument("--stock-list", type=int, default=16, help="prompts in a list for it")
+    parser.add_argument("--rounds", type=int, default=5, help="of `few`")
     parser.add_argument("--env")
     options = parser.parse_args()
     print(__doc__.splitlines()[0], flush=True)

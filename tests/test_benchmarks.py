@@ -39,8 +39,9 @@ RUNS = {
         r"\| default \| 16 \|( \d+ % \(\d+\) \|){3}",
     ),
     "sampling_presets": (
-        "--pictures=8 --screen=4 --stock=4 --stock-list=2 --samplers=ddim --steps=2 --guidance=2 --env=test",
-        r"`fast` draws \d+\.\d+ times the stock pipeline's pictures/s at [+-].*\n(.*\n)*best of 4: read \d",
+        "--pictures=8 --screen=4 --stock=4 --stock-list=2 --samplers=ddim --steps=2 --guidance=2 --rounds=1 --env=test",
+        r"`fast` draws \d+\.\d+ times the stock pipeline's pictures/s at [+-].*\n(.*\n)*best of 4: read \d"
+        r"(.*\n)*One picture takes \d",
     ),
     "training_throughput": (
         "2 float32 --stages=large --env=test",

@@ -26,7 +26,7 @@ from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
 from kanji_diffusion.planning.plan import Plan
 from kanji_diffusion.sampling import export
-from kanji_diffusion.sampling.sampler import SamplingSettings, draw
+from kanji_diffusion.sampling.sampler import SamplingSettings, draw, place
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
 
@@ -142,8 +142,9 @@ class TextToKanji(PythonModel):
         pictures: dict[int, np.ndarray] = {}
         for (steps, guidance), rows in alike.items():
             sampling = self._sampling.model_copy(update={"steps": steps, "guidance_scale": guidance})
+            placed = place(self._model.pipeline, sampling, len(rows))
             drawn = draw(
-                self._model.pipeline, [prompts[row] for row in rows], [requests[row].seed for row in rows], sampling
+                self._model.pipeline, [prompts[row] for row in rows], [requests[row].seed for row in rows], placed
             )
             pictures |= dict(zip(rows, drawn, strict=True))
         return np.stack([pictures[row] for row in range(len(requests))])

@@ -94,6 +94,30 @@ def test_every_picture_is_drawn_again_bit_for_bit(models, tmp_path, caplog, name
         assert shown.width == 3 * 20
 
 
+def test_one_picture_costs_one_picture(models):
+    loaded = nodes.load_model(ModelName(VERSION), models)
+    rows = []
+    hook = loaded.pipeline.unet.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    drawing(loaded, requests("water"), sampling=SamplingSettings(sampler="ddim", steps=3))
+    hook.remove()
+    assert rows == [2, 2, 2]  # both halves of guidance
+
+
+def test_pictures_of_batches_of_any_size_are_drawn_again(models, tmp_path, caplog):
+    loaded = nodes.load_model(ModelName(VERSION), models)
+    settings = SamplingSettings(sampler="ddim", steps=3)
+    larger = settings.model_copy(update={"batch_size": 8})
+    for count, given, batch_size in ((1, settings, 1), (9, settings, 4), (1, larger, 8)):
+        pictures, _ = drawing(loaded, requests("water", count=count), sampling=given)
+        folder = tmp_path / str(batch_size)
+        PictureFolderDataset(filepath=str(folder)).save(pictures)
+        path = sorted(folder.iterdir())[-1]
+        assert read_picture(path)[1].sampling.batch_size == batch_size
+        with caplog.at_level(logging.INFO):
+            nodes.replay_picture(PicturePath(path), None, models)
+        assert f"{path} was drawn again: identical." in caplog.messages
+
+
 def test_a_picture_that_comes_out_otherwise_is_told_with_the_reason(models, drawn, tmp_path, caplog):
     path = tmp_path / "altered.png"
     pixels, lineage = read_picture(next(drawn.iterdir()))

@@ -22,6 +22,8 @@ from kanji_diffusion.diffusion.vae import decode
 
 # Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
 _CPU_BATCH, _ACCELERATOR_BATCH = 8, 64
+# Batches that few pictures are drawn in, at most: little of the last one is copies, and a single picture is a batch.
+_FEW_BATCHES = 4
 
 
 class DrawingSettings(Settings):
@@ -40,7 +42,12 @@ class DrawingSettings(Settings):
         description="Shares of the training timesteps, 0 the clean picture and 1 the noise, between which guidance "
         "is applied; the other steps compute the conditional half only (Kynkäänniemi et al., 2024).",
     )
-    batch_size: int | None = Field(None, ge=1, le=1024, description="Pictures drawn at once; null for what suits.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Pictures drawn at once; null for what suits the memory and, in `generate`, their number.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="Of the denoiser; auto is bfloat16 where the hardware has units for it."
     )
@@ -79,30 +86,40 @@ class SamplingSettings(DrawingSettings):
         return preset
 
 
-def place(model: StableDiffusionPipeline, settings: DrawingSettings) -> DrawingSettings:
+def place(model: StableDiffusionPipeline, settings: DrawingSettings, pictures: int | None = None) -> DrawingSettings:
     """Move `model` to the settings' device; the settings with nothing left for the machine to choose.
 
     A picture's lineage keeps them, and `draw` takes them as they are.
+
+    Args:
+        model: A finished model.
+        settings: As they are given.
+        pictures: How many are to be drawn, which a batch size that is not given follows; None for many.
 
     Raises:
         KanjiDiffusionError: If the device is not there.
     """
     model.to(choose_device(settings.device))
     model.unet.to(memory_format=torch.channels_last)
-    return _settle(settings, model.unet, model.vae)
+    return _settle(settings, model.unet, model.vae, pictures)
 
 
-def _settle(settings: DrawingSettings, unet: UNet2DConditionModel, vae: AutoencoderKL) -> DrawingSettings:
+def _settle(
+    settings: DrawingSettings, unet: UNet2DConditionModel, vae: AutoencoderKL, pictures: int | None = None
+) -> DrawingSettings:
     """Choose what is left to choose.
 
     A batch size that is not given is the largest power of two whose pictures fit in half of the free memory: up to
-    8 on a CPU, up to 64 elsewhere.
+    8 on a CPU, up to 64 elsewhere. For few `pictures` it is smaller: the least power of two that draws them in four
+    batches.
     """
     device = unet.device
     batch_size = _ACCELERATOR_BATCH if device.type != "cpu" else _CPU_BATCH
     if settings.batch_size is not None:
         batch_size = settings.batch_size
     else:
+        if pictures:
+            batch_size = min(batch_size, 2 ** (-(-pictures // _FEW_BATCHES) - 1).bit_length())
         while batch_size > 1 and 2 * batch_size * _bytes_per_picture(unet, vae) > _free_memory(device):
             batch_size //= 2
     halved = autocast_dtype(device, settings.precision) is not None
@@ -182,19 +199,21 @@ def _denoise(
     negative: torch.Tensor,
     settings: DrawingSettings,
 ) -> torch.Tensor:
-    solver.set_timesteps(settings.steps, device=unet.device)
+    # diffusers walks through all modules to tell the device.
+    device = unet.device
+    solver.set_timesteps(settings.steps, device=device)
     size = unet.config.sample_size
     shape = (len(generators), unet.config.in_channels, size, size)
-    latents = randn_tensor(shape, generator=generators, device=unet.device) * solver.init_noise_sigma
-    dtype = autocast_dtype(unet.device, settings.precision)
-    states = states.to(latents.device)
-    both = torch.cat([negative.to(latents.device).expand_as(states), states])
+    latents = randn_tensor(shape, generator=generators, device=device) * solver.init_noise_sigma
+    dtype = autocast_dtype(device, settings.precision)
+    states = states.to(device)
+    both = torch.cat([negative.to(device).expand_as(states), states])
     # The stochastic samplers go on with each picture's own generator, as the stock pipeline does.
     stochastic = "generator" in inspect.signature(solver.step).parameters
     extra = {"generator": generators} if stochastic else {}
     for timestep in solver.timesteps:
         scaled = solver.scale_model_input(latents, timestep)
-        with autocast(unet.device, dtype):
+        with autocast(device, dtype):
             if _is_guided(float(timestep) / solver.config.num_train_timesteps, settings):
                 doubled = torch.cat([scaled] * 2)
                 away, towards = unet(doubled, timestep, encoder_hidden_states=both).sample.float().chunk(2)

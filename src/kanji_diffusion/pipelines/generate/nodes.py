@@ -49,7 +49,7 @@ def draw_requests(
 ) -> tuple[pd.DataFrame, dict[str, Image.Image], Image.Image]:
     """Plan and draw every request; the requests, a picture for each, which carries its lineage, and a sheet."""
     requests = plan_requests(model.planner, asked, captions, plans)
-    settings = place(model.pipeline, sampling)
+    settings = place(model.pipeline, sampling, len(requests))
     pictures = draw_rows(model.pipeline, requests, settings, negative_prompt.root)
     carrying = embed_lineage(model.pipeline, requests, pictures, settings, negative_prompt.root)
     return requests, carrying, request_sheet(requests, pictures)
@@ -70,7 +70,7 @@ def draw_and_judge(
     """Draw every request as often as there are candidates and keep the best, with what the judges say of it."""
     requests = plan_requests(model.planner, asked, captions, plans)
     drawn = repeat_requests(requests, candidates.count)
-    settings = place(model.pipeline, sampling)
+    settings = place(model.pipeline, sampling, len(drawn))
     pictures = draw_rows(model.pipeline, drawn, settings, negative_prompt.root)
     best, scores = judge_candidates(pictures, drawn, candidates, recogniser, clip_model, caption_table)
     kept, pictures = drawn.iloc[best], pictures[best]
