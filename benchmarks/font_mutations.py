@@ -238,7 +238,7 @@ KINDS: tuple[Kind, ...] = (
     other_names,
 )
 """Mutant N is made by the kind at N modulo their number; the frequent ones occur several times."""
-_ONLY_OF = {
+_ONLY_OF: dict[Kind, str] = {
     recursive_composites: _TRUETYPE,
     endless_programs: _TRUETYPE,
     many_characters: _TRUETYPE,

@@ -73,8 +73,8 @@ def _run(
 ) -> list[tuple[int, str, str]]:
     """Number, outcome and reason of each mutant."""
     characters = pd.DataFrame({"character": list(TEXT), "code_point": [*map(ord, TEXT)], "frequency": range(len(TEXT))})
-    with tempfile.TemporaryDirectory() as kept:
-        folder, origin = Path(kept), {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, origin = Path(temporary), {}
         for name, data in originals.items():
             (folder / name).write_bytes(data)
         for number in numbers:

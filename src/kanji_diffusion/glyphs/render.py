@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -213,7 +214,7 @@ def _draw(
     """The answers of child processes, of which one that is not of the right length is refused."""
     if spread:
         calls = [tasks[first : first + _TASKS_PER_CALL] for first in range(0, len(tasks), _TASKS_PER_CALL)]
-        replies = (reply for several in spread(_draw_with_one_child, calls) for reply in several)
+        replies: Iterator[Reply] = chain.from_iterable(spread(_draw_with_one_child, calls))
     else:
         small = total * settings.size**2 < _ONE_CHILD_PIXELS
         workers = settings.workers or (1 if small else available_cores())

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kanji_diffusion.recipes.arms import IMPROVED, NULL, OPERATIONS, STEPS
-from kanji_diffusion.recipes.comparison import MEASURES
+from kanji_diffusion.recipes.comparison import MEASURES, records
 
 # In place of the name of a measure: pictures a second, and the standard deviation of the stroke overlap over seeds.
 SPEED = "speed"
@@ -147,7 +147,7 @@ def claim_table(gains: pd.DataFrame, timed: pd.DataFrame, figures: pd.DataFrame)
             elif measure == SPREAD:
                 found = _spread_gains(part, figures)
             else:
-                found = part[part["measure"] == measure].to_dict("records")
+                found = records(part[part["measure"] == measure])
             for row in found:
                 if math.isnan(row["gain"]) or (measure in _COSTS and row["compute"] != STEPS):
                     continue

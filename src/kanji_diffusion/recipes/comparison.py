@@ -91,6 +91,11 @@ MEASURES = {
 """What is measured of each recipe, by name."""
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def run_trials(trials: Trials, settings: RecipeSettings) -> list[Trial]:
     """Every recipe with every seed, at equal steps, and at equal operations where these differ."""
     every = arms(settings.practices)

@@ -63,7 +63,7 @@ def choose_glyphs(
     unseen = _built_of_known(others, trained["character"], captions)
     unseen = unseen.iloc[evenly(len(unseen), settings.zero_shot)]
     chosen = pd.concat([trained.assign(role=TRAINED), unseen.assign(role=ZERO_SHOT)])
-    chosen = chosen.assign(synonym=_synonyms(chosen, captions))
+    chosen = chosen.assign(synonym=pd.Series(_synonyms(chosen, captions), chosen.index, dtype=object))
     columns = ["character", "role", "subject", "synonym"]
     return chosen[columns].merge(real, on="character").reset_index(drop=True)
 
@@ -115,8 +115,8 @@ def plan_texts(chosen: pd.DataFrame, template: str) -> Texts:
         parts.append(rows[["character", "style"]].assign(kind=kind, text=written(subjects, rows["style"])))
     requests = pd.concat(parts, ignore_index=True)
     captions = requests.loc[requests["kind"] == TRAINED, "text"].tolist()
-    rows = np.arange(len(captions))[:, None]
-    return Texts(captions, rows, np.ones(rows.shape, np.float32), requests)
+    own = np.arange(len(captions))[:, None]
+    return Texts(captions, own, np.ones(own.shape, np.float32), requests)
 
 
 def today_texts(chosen: pd.DataFrame, captions: pd.DataFrame, settings: CaptionSettings) -> Texts:
@@ -128,10 +128,10 @@ def today_texts(chosen: pd.DataFrame, captions: pd.DataFrame, settings: CaptionS
     for kind, rows in _kinds(chosen):
         keys = pd.MultiIndex.from_frame(rows[["character", "style"]])
         if kind == SYNONYM:
-            texts = [expand_prompt(*words, settings) for words in zip(rows["synonym"], rows["style"], strict=True)]
+            asked = [expand_prompt(*words, settings) for words in zip(rows["synonym"], rows["style"], strict=True)]
         else:
-            texts = (drawn if kind == TRAINED or told.empty else told).loc[keys].tolist()
-        parts.append(rows[["character", "style"]].assign(kind=kind, text=texts))
+            asked = (drawn if kind == TRAINED or told.empty else told).loc[keys].tolist()
+        parts.append(rows[["character", "style"]].assign(kind=kind, text=asked))
     here = captions.reset_index(drop=True)
     trained = chosen[chosen["role"] == TRAINED]
     own = [
@@ -139,13 +139,13 @@ def today_texts(chosen: pd.DataFrame, captions: pd.DataFrame, settings: CaptionS
         for row in trained[["character", "style"]].itertuples()
     ]
     widest = max(map(len, own))
-    rows, shares = np.full((len(own), widest), -1), np.zeros((len(own), widest), np.float32)
+    listed, shares = np.full((len(own), widest), -1), np.zeros((len(own), widest), np.float32)
     texts: list[str] = []
     for number, found in enumerate(own):
-        rows[number, : len(found)] = np.arange(len(texts), len(texts) + len(found))
+        listed[number, : len(found)] = np.arange(len(texts), len(texts) + len(found))
         shares[number, : len(found)] = found["share"]
         texts += found["text"].tolist()
-    return Texts(texts, rows, shares, pd.concat(parts, ignore_index=True))
+    return Texts(texts, listed, shares, pd.concat(parts, ignore_index=True))
 
 
 def _kinds(chosen: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
@@ -148,7 +149,7 @@ class TextUNet(ModelMixin, ConfigMixin):
             told = self.time(times[:, None]) + self.text(encoder_hidden_states.mean(dim=1))
         hidden, skipped = self.first(sample), []
         for blocks, reduce in zip(self.down, self.reduce, strict=True):
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 hidden = block(hidden, told)
                 skipped.append(hidden)
             hidden = reduce(hidden)
@@ -157,7 +158,7 @@ class TextUNet(ModelMixin, ConfigMixin):
             hidden = self.attention(hidden, encoder_hidden_states)
         for number, (blocks, widen) in enumerate(zip(self.up, self.widen, strict=True)):
             hidden = widen(F.interpolate(hidden, scale_factor=2.0)) if number else hidden
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 hidden = block(torch.cat([hidden, skipped.pop()], dim=1), told)
         return UNet2DConditionOutput(sample=self.last(hidden))
 

@@ -19,7 +19,7 @@ from kanji_diffusion.evaluation.page import embed
 from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.recipes.arms import IMPROVED, ORIGINAL, PRACTICES, STEPS, TODAY
 from kanji_diffusion.recipes.claims import SPREAD, equal, measure_title, null_check
-from kanji_diffusion.recipes.comparison import MEASURES
+from kanji_diffusion.recipes.comparison import MEASURES, records
 
 ABOUT = (
     "The original: autoencoder and UNet of convolutions with BatchNorm and LeakyReLU; the timestep, as it is, "
@@ -111,8 +111,9 @@ def _claims(claims: pd.DataFrame) -> Table:
         "The plan's figures are ratios of whole stars. They are held against the first measure of each line; gains "
         "have 95 % intervals over seeds and characters."
     )
-    rows, before = [], None
-    for row in claims.to_dict("records"):
+    rows: list[list[str]] = []
+    before = None
+    for row in records(claims):
         claimed = f"{row['says']} +{row['claimed']:.0f} % ({row['stars']} stars)" if row["stars"] else row["says"]
         first = (row["claim"], claimed) if row["claim"] != before else ("", "")
         before = row["claim"]
@@ -127,11 +128,9 @@ def _practices(gains: pd.DataFrame) -> Table:
     head = ["practice", "comparison", *(MEASURES[name].title for name in ("overlap", "read", "distance", "synonym"))]
     rows = []
     for _, found in part.groupby(["arm", "compute"], sort=False):
-        cells = found.set_index("measure")
-        shown = [
-            _gain(cells.loc[name].to_dict() | {"measure": name}) for name in ("overlap", "read", "distance", "synonym")
-        ]
-        rows.append([PRACTICES[found["practice"].iloc[0]], _compared(found.iloc[0]), *shown])
+        cells = {row["measure"]: row for row in records(found)}
+        shown = [_gain(cells[name]) for name in ("overlap", "read", "distance", "synonym")]
+        rows.append([PRACTICES[found["practice"].iloc[0]], _compared(records(found)[0]), *shown])
     note = "Gains with 95 % intervals: positive is better, whatever the measure."
     return Table("What each practice brings, alone", note, head, rows)
 
@@ -139,9 +138,9 @@ def _practices(gains: pd.DataFrame) -> Table:
 def _recipes(figures: pd.DataFrame) -> Table:
     rows = []
     for (arm, compute), found in figures.groupby(["arm", "compute"], sort=False):
-        cells = found.set_index("measure")
-        name = arm if compute == STEPS else f"{arm} ({compute})"
-        rows.append([name, *(_value(measure, cells.loc[measure]) for measure in _RECIPE_COLUMNS)])
+        cells = {row["measure"]: row for row in records(found)}
+        name = str(arm) if compute == STEPS else f"{arm} ({compute})"
+        rows.append([name, *(_value(measure, cells[measure]) for measure in _RECIPE_COLUMNS)])
     head = ["recipe", *(MEASURES[name].title for name in _RECIPE_COLUMNS)]
     note = "Means over seeds and characters; in brackets the standard deviation of the seeds' means."
     return Table("Every recipe", note, head, rows)
@@ -156,7 +155,7 @@ def _null(gains: pd.DataFrame) -> Table:
     )
     rows = [
         [measure_title(row["measure"]), _compared(row), _change(row), _gain(row), "yes" if row["false_alarm"] else "no"]
-        for row in found.to_dict("records")
+        for row in records(found)
     ]
     return Table(
         "A practice that does nothing", note, ["measure", "comparison", "without → with", "gain", "beyond"], rows

@@ -65,7 +65,7 @@ class TrialFolder:
         path = self._path(key)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, report=np.array(json.dumps(report)), **arrays)
+            np.savez(file, allow_pickle=False, **{**arrays, "report": np.array(json.dumps(report))})
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

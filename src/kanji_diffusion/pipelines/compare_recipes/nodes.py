@@ -111,13 +111,13 @@ def write_recipe_report(
 def log_recipes(figures: pd.DataFrame, curves: pd.DataFrame, settings: RecipeSettings) -> dict[str, NestedRun]:
     """One run for each recipe, with its practices, figures and learning curves."""
     practices = {arm.name: arm.practices for arm in arms(settings.practices)}
-    runs = {}
+    runs: dict[str, NestedRun] = {}
     for (arm, compute), found in figures.groupby(["arm", "compute"], sort=False):
         own = curves[(curves["arm"] == arm) & (curves["compute"] == compute)]
         own = own.iloc[:: max(1, len(own) // _CURVE_POINTS)]
-        has = practices[arm]
-        runs[arm if compute == STEPS else f"{arm} ({compute})"] = NestedRun(
-            {"recipe": arm, "equal": compute}
+        has = practices[str(arm)]
+        runs[str(arm) if compute == STEPS else f"{arm} ({compute})"] = NestedRun(
+            {"recipe": str(arm), "equal": str(compute)}
             | {name: "today" if has is None else str(name in has).lower() for name in PRACTICES},
             dict(zip(found["measure"], found["value"].astype(float), strict=True)),
             {
