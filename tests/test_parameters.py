@@ -135,7 +135,7 @@ def test_what_the_readme_gives_is_read(refuse_what_is_not_read):
         ("train_unet", "captions.shares.composed=0,captions.shares.parts=0"),
         ("train_unet", "stages.strokes_64=null"),
         ("generate", "model=null,candidates.count=1"),
-        ("generate", "candidates.count=2,candidates.judge=clip"),
+        ("generate", "candidates.count=2,candidates.scorer=clip"),
         ("train_vae", "threads=1,vae.finish=null,vae.loss.kl=0.1"),
         ("render_glyphs,train_vae", "render.size=64,vae.crop=16"),
     ],

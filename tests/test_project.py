@@ -220,7 +220,7 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
         (["--pipelines=generate", "--params=prompts_file=none.txt"], "`prompts_file` is none.txt, .*No such file"),
         (["--pipelines=generate", "--params=replay=data/01_raw"], "data/01_raw cannot be read"),
         (["--pipelines=generate", "--params=model=../nowhere"], "there is no model in ../nowhere: give a version"),
-        (["--pipelines=generate", "--params=candidates.judge=me"], "`candidates.judge` is 'me': .*'clip'"),
+        (["--pipelines=generate", "--params=candidates.scorer=me"], "`candidates.scorer` is 'me': .*'clip'"),
         (["--params=stages.medium.resolution=8"], "no parameter `stages.medium`"),
         (
             ["--params=stages.small.training.steps=many"],

@@ -23,7 +23,7 @@ from kanji_diffusion.pipelines import (
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """All pipelines; `kedro run` is the sum of those that make a model and judge it.
+    """All pipelines; `kedro run` is the sum of those that make a model and evaluate it.
 
     Each has its name as namespace, so that Kedro-Viz opens on one box a pipeline. A node `initialise_unet` is therefore
     called `train_unet.initialise_unet`; datasets and parameters keep their names.

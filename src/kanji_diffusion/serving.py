@@ -1,4 +1,4 @@
-"""The model as others use it: a meaning and a style in, a PNG and what the judges say of it out.
+"""The model as others use it: a meaning and a style in, a PNG and what the evaluators say of it out.
 
 MLflow runs this file to load a registered version (models from code), so that no pickle is written or read.
 """
@@ -74,7 +74,7 @@ class TextToKanji(PythonModel):
     """Draws as `kedro run --pipeline=generate` does, with the settings that the version was evaluated with."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the diffusers folder, the judges, and the settings of captions and sampling."""
+        """Load the diffusers folder, the evaluators, and the settings of captions and sampling."""
         paths = context.artifacts
         settings = json.loads(Path(paths["settings"]).read_text(encoding="utf-8"))
         self._captions = CaptionSettings.model_validate(settings["captions"])

@@ -75,17 +75,17 @@ def test_zero_shot_drawings_are_scored_beside_real_glyphs(raw_data, tables, untr
         raw_data / "fonts", faces, kept, samples, font_settings, RenderSettings(size=64, views=2)
     )
     assert len(real) == 6 and not real.duplicated(["character", "style"]).any()
-    scores, report, grid = nodes.judge_zero_shot(samples, real, untrained, *tables, settings)
+    scores, report, grid = nodes.score_zero_shot(samples, real, untrained, *tables, settings)
     assert report["parts"]["ocr"] == 0 and report["real"]["pictures"] == 6
     assert grid.size == (16 * 20, 20)
     invented = pd.DataFrame({"subject": ["robot"], "style": "gothic", "as_planned": [1.0]})
     known = samples.iloc[:2]
-    table, found = nodes.judge_compositions(known, scores, invented, untrained, {}, *tables, settings)
+    table, found = nodes.score_compositions(known, scores, invented, untrained, {}, *tables, settings)
     assert len(table) == 2 and found["invented"]["found"] == 1 and {"real"} <= set(found["missing"])
     without = EvaluationSettings(zero_shot={"characters": None})
     nothing = nodes.draw_zero_shot(text_to_kanji, kept, CAPTIONS, *tables, without, CaptionSettings(), *shared)
     none = nodes.draw_zero_shot_glyphs(raw_data / "fonts", faces, kept, nothing, font_settings, RenderSettings())
-    scores, report, grid = nodes.judge_zero_shot(nothing, none, untrained, *tables, without)
+    scores, report, grid = nodes.score_zero_shot(nothing, none, untrained, *tables, without)
     assert scores.empty and "parts" in report["missing"] and grid.size
 
 
@@ -97,7 +97,7 @@ def test_inventions_are_drawn_as_planned_and_scored(raw_data, tables, glyphs, un
     drawn = nodes.draw_invented(model, entries, CAPTIONS, settings, CaptionSettings(), SAMPLING, ClusterSettings())
     assert drawn["prompt"].str.contains("left water, right temple").all() == planner
     held = glyphs[glyphs["split"] == "validation"].reset_index(drop=True)
-    scores, report, grid = nodes.judge_invented(
+    scores, report, grid = nodes.score_invented(
         drawn, glyphs, held, pd.DataFrame({"top1": [True] * len(held)}), glyphs, *tables, None, Ink(), settings,
         untrained if planner else None,
     )  # fmt: skip

@@ -178,7 +178,7 @@ def test_what_the_released_model_drew_is_drawn_again(model, tmp_path, caplog):
 
 
 @pytest.fixture(scope="module")
-def judges():
+def evaluators():
     torch.manual_seed(0)
     reader = recogniser(RecogniserSettings(channels=(8, 16)), ["水", "火"]).eval()
     settings = ClipSettings(image_size=32, embed_dim=16, width=8)
@@ -186,20 +186,20 @@ def judges():
     return reader, build_scorer(settings, TextEncoderSettings()), captions
 
 
-@pytest.mark.parametrize("judge", ["recogniser", "clip"])
-def test_of_several_candidates_the_one_that_the_judge_prefers_is_kept(models, judges, judge, caplog):
-    reader, clip, captions = judges
+@pytest.mark.parametrize("scorer", ["recogniser", "clip"])
+def test_of_several_candidates_the_one_that_the_scorer_prefers_is_kept(models, evaluators, scorer, caplog):
+    reader, clip, captions = evaluators
     loaded = nodes.load_model(ModelName(VERSION), models)
     asked = requests("water", "thunder dragon", seed=3)
-    choice = CandidateSettings(count=3, judge=judge)
+    choice = CandidateSettings(count=3, scorer=scorer)
     with caplog.at_level(logging.INFO):
         settings = (CaptionSettings(), PlanSettings(), NegativePrompt(""), SAMPLING, choice)
-        _, kept, _ = nodes.draw_and_judge(loaded, asked, *settings, reader, clip, captions)
-    assert ("'thunder dragon (brush kanji)' is no caption of a character" in caplog.text) == (judge == "recogniser")
+        _, kept, _ = nodes.draw_and_score(loaded, asked, *settings, reader, clip, captions)
+    assert ("'thunder dragon (brush kanji)' is no caption of a character" in caplog.text) == (scorer == "recogniser")
     for word, picture in zip(asked["word"], kept.values(), strict=True):
         prompt = f"{word} (brush kanji)"
         all_three = draw(loaded.pipeline, [prompt] * 3, candidate_seeds([3], 3), SAMPLING)
-        if judge == "recogniser" and word == "water":
+        if scorer == "recogniser" and word == "water":
             merit = reading_margins(reader, all_three, ["水"] * 3)
         else:
             merit = clip.scores(all_three, [prompt] * 3)
@@ -207,7 +207,7 @@ def test_of_several_candidates_the_one_that_the_judge_prefers_is_kept(models, ju
         lineage = json.loads(picture.info["kanji-diffusion"])
         assert np.array_equal(np.asarray(picture), all_three[best])
         assert lineage["seed"] == candidate_seeds([3], 3)[best]
-        assert (lineage["candidates"], lineage["judge"]) == (3, judge)
+        assert (lineage["candidates"], lineage["scorer"]) == (3, scorer)
         assert lineage["scores"].get("intended") == ("水" if word == "water" else None)
         assert lineage["scores"]["clip_score"] == pytest.approx(clip.scores(all_three, [prompt] * 3)[best], abs=1e-5)
 
@@ -223,10 +223,10 @@ def test_the_pipeline_needs_only_what_the_parameters_ask_for():
         asked = {"model": None, "replay": None, "candidates": {"count": 1}} | parameters
         return create_pipeline(**variant(asked, trained))
 
-    judges = {"recogniser", "clip_model", "captions"}
-    assert needs() == {"text_to_kanji"} | judges
+    evaluators = {"recogniser", "clip_model", "captions"}
+    assert needs() == {"text_to_kanji"} | evaluators
     assert needs(trained=False) == needs(model="released") == needs(model="folder") == {"earlier_models"}
-    assert needs(model="folder", candidates={"count": 4}) == {"earlier_models"} | judges
+    assert needs(model="folder", candidates={"count": 4}) == {"earlier_models"} | evaluators
     assert needs(replay="water.png") == needs(replay="water.png", trained=False) == {"earlier_models"}
     assert needs(replay="water.png", model="released") == {"earlier_models"}
 

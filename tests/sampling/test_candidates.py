@@ -1,4 +1,4 @@
-"""Best-of-N keeps what its judge prefers."""
+"""Best-of-N keeps what its scorer prefers."""
 
 import numpy as np
 import pandas as pd

@@ -79,7 +79,7 @@ class EvaluationSettings(Settings):
     )
     styles: tuple[str, ...] | None = Field(None, description="Styles that each character is drawn in; null for all.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the first picture; the others count up.")
-    judges: MetricSettings = Field(MetricSettings(), description="How samples are compared with real glyphs.")
+    metrics: MetricSettings = Field(MetricSettings(), description="How samples are compared with real glyphs.")
     zero_shot: ZeroShotSettings = Field(ZeroShotSettings(), description="Characters that nothing is trained on.")
     invented: InventedSettings = Field(InventedSettings(), description="Kanji for meanings that have none.")
     planner: PlannerCheckSettings = Field(PlannerCheckSettings(), description="How the planner is measured.")

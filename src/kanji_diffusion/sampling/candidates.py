@@ -1,4 +1,4 @@
-"""Best-of-N: several pictures of one prompt, of which the judges keep the best."""
+"""Best-of-N: several pictures of one prompt, of which the evaluators keep the best."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CandidateSettings(Settings):
     """Best-of-N."""
 
     count: int = Field(1, ge=1, le=64, description="Pictures drawn for each that is kept.")
-    judge: Literal["recogniser", "clip"] = Field(
+    scorer: Literal["recogniser", "clip"] = Field(
         "recogniser",
         description="What chooses: recogniser keeps the picture with the largest margin of the intended character over "
         "the next likeliest one (clip chooses for a prompt that intends none), clip that with the highest CLIP score.",
@@ -65,7 +65,7 @@ def score_pictures(
     recogniser: ResNetForImageClassification,
     clip: ClipScorer,
 ) -> pd.DataFrame:
-    """What the judges say of pictures uint8 `[N, H, W]`.
+    """What the evaluators say of pictures uint8 `[N, H, W]`.
 
     Returns:
         `intended`, `reading_margin` (NaN where none is intended that the recogniser knows), `read_as`,
@@ -83,23 +83,23 @@ def score_pictures(
     )
 
 
-def choose(scores: pd.DataFrame, candidates: int, judge: str) -> np.ndarray:
+def choose(scores: pd.DataFrame, candidates: int, scorer: str) -> np.ndarray:
     """Rows of the best of every `candidates` rows, int64 `[N / candidates]`.
 
     Args:
         scores: What `score_pictures` returned, the candidates of a prompt in a row.
         candidates: How many.
-        judge: `recogniser`: the largest reading margin, or the CLIP score for a prompt that intends no character that
+        scorer: `recogniser`: the largest reading margin, or the CLIP score for a prompt that intends no character that
             it knows; `clip`: the CLIP score.
     """
     merit = scores["clip_score"]
-    if judge == "recogniser":
+    if scorer == "recogniser":
         merit = scores["reading_margin"].fillna(merit)
     best = merit.to_numpy().reshape(-1, candidates).argmax(axis=1)
     return np.arange(len(best)) * candidates + best
 
 
-def judge_candidates(
+def score_candidates(
     pictures: np.ndarray,
     requests: pd.DataFrame,
     candidates: CandidateSettings,
@@ -118,7 +118,7 @@ def judge_candidates(
         captions: What `glyphs.captions.write_captions` returned.
 
     Returns:
-        Rows of the best, int64 `[N / candidates.count]`, and what the judges say of these.
+        Rows of the best, int64 `[N / candidates.count]`, and what the evaluators say of these.
     """
     prompts = requests["prompt"].tolist()
     captioned = intended_characters(prompts, captions)
@@ -126,8 +126,8 @@ def judge_candidates(
         planned if isinstance(planned, str) else found
         for planned, found in zip(requests["character"], captioned, strict=True)
     ]
-    if candidates.count > 1 and candidates.judge == "recogniser" and None in intended:
+    if candidates.count > 1 and candidates.scorer == "recogniser" and None in intended:
         logger.info("'%s' is no caption of a character: clip chooses.", prompts[intended.index(None)])
     scores = score_pictures(pictures, prompts, intended, recogniser, clip)
-    best = choose(scores, candidates.count, candidates.judge)
+    best = choose(scores, candidates.count, candidates.scorer)
     return best, scores.iloc[best]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from pydantic import Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
@@ -38,8 +38,11 @@ class Lineage(Settings):
     seed: int = Field(ge=0, lt=2**32)
     sampling: DrawingSettings
     candidates: int = Field(1, ge=1, description="Pictures drawn, of which this one was kept.")
-    judge: str | None = Field(None, description="Who chose it among them.")
-    scores: dict[str, str | float | None] = Field({}, description="What the judges say of it.")
+    # Pictures of earlier versions say `judge`.
+    scorer: str | None = Field(
+        None, validation_alias=AliasChoices("scorer", "judge"), description="What chose it among them."
+    )
+    scores: dict[str, str | float | None] = Field({}, description="What the evaluators say of it.")
     environment: dict[str, str | int] = Field(description="Libraries, processor and threads.")
 
     def embed(self, pixels: np.ndarray) -> Image.Image:
@@ -88,7 +91,7 @@ def embed_lineage(
         settings: What `sampler.place` returned, and the pictures were drawn with.
         negative_prompt: What guidance led away from.
         candidates: How each was chosen, if it was.
-        scores: What the judges say of each, if they were asked.
+        scores: What the evaluators say of each, if they were asked.
     """
     version = Path(str(model.name_or_path)).parent.name
     shared: dict[str, Any] = {
@@ -99,7 +102,7 @@ def embed_lineage(
         "environment": describe_environment(model.device),
     }
     if candidates and candidates.count > 1:
-        shared |= {"candidates": candidates.count, "judge": candidates.judge}
+        shared |= {"candidates": candidates.count, "scorer": candidates.scorer}
     asked = requests[["word", "style", "prompt", "seed"]].to_dict("records")
     plans = [json.loads(plan) if isinstance(plan, str) else None for plan in requests["plan"]]
     said = [{}] * len(requests) if scores is None else [row.dropna().to_dict() for _, row in scores.iterrows()]

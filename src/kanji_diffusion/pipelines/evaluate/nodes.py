@@ -44,7 +44,7 @@ def draw_samples(
     return draw_requests(model.pipeline, sample_requests(characters, captions, settings), sampling, cluster)
 
 
-def judge_samples(
+def score_samples(
     samples: pd.DataFrame,
     glyphs: pd.DataFrame,
     captions: pd.DataFrame,
@@ -54,10 +54,10 @@ def judge_samples(
 ) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Image.Image, Image.Image]:
     """Scores of each sample, figures of all, figures by group, their plot, and an image grid."""
     images = decode_images(samples)
-    prepared = metrics.SampleMetrics(glyphs, captions, recogniser, clip_model, settings.judges)
+    prepared = metrics.SampleMetrics(glyphs, captions, recogniser, clip_model, settings.metrics)
     scores, figures = prepared.score(samples.drop(columns="image"), images)
     logger.info("%s", metrics.summary(figures))
-    groups = metrics.group_figures(scores, settings.judges.seed)
+    groups = metrics.group_figures(scores, settings.metrics.seed)
     return scores, figures, groups, figure_image(reading_plot(groups)), sample_grid(scores, images)
 
 
@@ -97,7 +97,7 @@ def draw_zero_shot_glyphs(
     return zero_shot.draw_real_glyphs(samples, structure_characters, faces, font_folder, font_settings, drawing)
 
 
-def judge_zero_shot(
+def score_zero_shot(
     samples: pd.DataFrame,
     glyphs: pd.DataFrame,
     component_recogniser: ComponentRecogniser,
@@ -109,12 +109,12 @@ def judge_zero_shot(
     built = Compositions(compositions, names)
     images, real = decode_images(samples), decode_images(glyphs)
     scores = zero_shot.score_zero_shot(samples.drop(columns="image"), images, glyphs, real, component_recogniser, built)
-    report = zero_shot.zero_shot_report(scores, settings.judges.seed)
+    report = zero_shot.zero_shot_report(scores, settings.metrics.seed)
     logger.info("%s", zero_shot.summary(report))
     return scores, report, zero_shot.image_grid(scores, images, glyphs, real)
 
 
-def judge_compositions(
+def score_compositions(
     samples: pd.DataFrame,
     zero_shot_scores: pd.DataFrame,
     invented_scores: pd.DataFrame,
@@ -128,12 +128,12 @@ def judge_compositions(
     known = components.score_samples(samples, component_recogniser, Compositions(compositions, names))
     from_parts = zero_shot_scores[zero_shot_scores["kind"] == zero_shot.PARTS]
     drawn = components.drawn_groups(known, from_parts, invented_scores)
-    return known, components.composition_report(drawn, component_report, settings.judges.seed)
+    return known, components.composition_report(drawn, component_report, settings.metrics.seed)
 
 
 def measure_planner(model: TextToKanji, settings: EvaluationSettings) -> dict[str, Any]:
     """How often the planner finds the component that a real kanji has for its meaning."""
-    report = planner.planner_report(model.planner, settings.planner.kanji, settings.judges.seed)
+    report = planner.planner_report(model.planner, settings.planner.kanji, settings.metrics.seed)
     logger.info("%s", planner.summary(report))
     return report
 
@@ -175,7 +175,7 @@ def draw_invented(
     return draw_requests(model.pipeline, requests, sampling, cluster)
 
 
-def judge_invented(
+def score_invented(
     inventions: pd.DataFrame,
     known: pd.DataFrame,
     samples: pd.DataFrame,
@@ -198,7 +198,7 @@ def judge_invented(
         clip_model,
         aesthetic_head,
         component_recogniser,
-        settings.judges.seed,
+        settings.metrics.seed,
     )
     logger.info("%s", invented.summary(report["invented"]))
     return invented_scores, report, invented.image_grid(invented_scores, decode_images(inventions), known)
@@ -215,7 +215,7 @@ def compare_sampling(
 ) -> tuple[pd.DataFrame, Image.Image]:
     """What recogniser and OCR engine read by sampler, steps and guidance, and a plot of it."""
     grid = sampling_grid.compare_sampling(
-        model.pipeline, samples, scores, recogniser, settings.grid, sampling, cluster, settings.judges.seed
+        model.pipeline, samples, scores, recogniser, settings.grid, sampling, cluster, settings.metrics.seed
     )
     return grid, figure_image(sampling_plot(grid))
 

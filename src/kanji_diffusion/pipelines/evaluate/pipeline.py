@@ -29,10 +29,10 @@ def _sample_nodes() -> list[Node]:
             name="draw_samples",
         ),
         Node(
-            nodes.judge_samples,
+            nodes.score_samples,
             ["samples", "glyphs", "captions", "recogniser", "clip_model", "params:evaluation"],
             ["sample_scores", "evaluation_report", "group_figures", "reading_plot", "sample_sheet"],
-            name="judge_samples",
+            name="score_samples",
         ),
         Node(
             nodes.compare_sampling,
@@ -75,7 +75,7 @@ def _invention_nodes(composed: bool) -> list[Node]:
             name="draw_invented",
         ),
         Node(
-            nodes.judge_invented,
+            nodes.score_invented,
             {
                 "inventions": "invented_samples",
                 "known": "known_characters",
@@ -90,7 +90,7 @@ def _invention_nodes(composed: bool) -> list[Node]:
             }
             | recogniser,
             ["invented_scores", "invented_report", "invented_sheet"],
-            name="judge_invented",
+            name="score_invented",
         ),
     ]
 
@@ -161,7 +161,7 @@ def _composition_nodes() -> list[Node]:
             name="draw_zero_shot_glyphs",
         ),
         Node(
-            nodes.judge_zero_shot,
+            nodes.score_zero_shot,
             [
                 "zero_shot_samples",
                 "zero_shot_glyphs",
@@ -171,10 +171,10 @@ def _composition_nodes() -> list[Node]:
                 "params:evaluation",
             ],
             ["zero_shot_scores", "zero_shot_report", "zero_shot_grid"],
-            name="judge_zero_shot",
+            name="score_zero_shot",
         ),
         Node(
-            nodes.judge_compositions,
+            nodes.score_compositions,
             [
                 "samples",
                 "zero_shot_scores",
@@ -186,7 +186,7 @@ def _composition_nodes() -> list[Node]:
                 "params:evaluation",
             ],
             ["composition_scores", "composition_report"],
-            name="judge_compositions",
+            name="score_compositions",
         ),
         Node(
             nodes.measure_planner,

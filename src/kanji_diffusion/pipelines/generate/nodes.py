@@ -10,7 +10,7 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.datasets.model_source import RELEASED, ModelResolver
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.imaging.grid import sheet
-from kanji_diffusion.sampling.candidates import CandidateSettings, judge_candidates, repeat_requests
+from kanji_diffusion.sampling.candidates import CandidateSettings, repeat_requests, score_candidates
 from kanji_diffusion.sampling.export import TextToKanji
 from kanji_diffusion.sampling.lineage import embed_lineage, read_picture
 from kanji_diffusion.sampling.replay import PicturePath, check_model, recorded_version, redraw
@@ -55,7 +55,7 @@ def draw_requests(
     return requests, carrying, request_sheet(requests, pictures)
 
 
-def draw_and_judge(
+def draw_and_score(
     model: TextToKanji,
     asked: pd.DataFrame,
     captions: CaptionSettings,
@@ -67,12 +67,12 @@ def draw_and_judge(
     clip_model: ClipScorer,
     caption_table: pd.DataFrame,
 ) -> tuple[pd.DataFrame, dict[str, Image.Image], Image.Image]:
-    """Draw every request as often as there are candidates and keep the best, with what the judges say of it."""
+    """Draw every request as often as there are candidates and keep the best, with what the evaluators say of it."""
     requests = plan_requests(model.planner, asked, captions, plans)
     drawn = repeat_requests(requests, candidates.count)
     settings = place(model.pipeline, sampling, len(drawn))
     pictures = draw_rows(model.pipeline, drawn, settings, negative_prompt.root)
-    best, scores = judge_candidates(pictures, drawn, candidates, recogniser, clip_model, caption_table)
+    best, scores = score_candidates(pictures, drawn, candidates, recogniser, clip_model, caption_table)
     kept, pictures = drawn.iloc[best], pictures[best]
     carrying = embed_lineage(model.pipeline, kept, pictures, settings, negative_prompt.root, candidates, scores)
     return kept, carrying, request_sheet(kept, pictures)

@@ -11,13 +11,13 @@ from kanji_diffusion.pipelines.generate import nodes
 from kanji_diffusion.sampling.requests import list_requests
 
 
-def create_pipeline(*, named: bool = False, judged: bool = True, replay: bool = False) -> Pipeline:
+def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = False) -> Pipeline:
     """Prompt → pictures.
 
     Args:
         named: Whether what the parameter `model` names draws (the released model if it is null), in place of
             `text_to_kanji` of the catalog.
-        judged: Whether the catalog's judges score the pictures; needed for more than one candidate.
+        scored: Whether the catalog's evaluators score the pictures; needed for more than one candidate.
         replay: Whether the parameter `replay` names a picture that is drawn again, in place of prompts.
     """
     if replay:
@@ -51,10 +51,10 @@ def create_pipeline(*, named: bool = False, judged: bool = True, replay: bool = 
         "params:negative_prompt",
         "params:sampling",
     ]
-    judges = ["params:candidates", "recogniser", "clip_model", "captions"]
+    evaluators = ["params:candidates", "recogniser", "clip_model", "captions"]
     drawing = Node(
-        nodes.draw_and_judge if judged else nodes.draw_requests,
-        drawn + judges if judged else drawn,
+        nodes.draw_and_score if scored else nodes.draw_requests,
+        drawn + evaluators if scored else drawn,
         ["requests", "generated", "generated_sheet"],
         name="draw_requests",
     )
@@ -68,10 +68,10 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
         parameters: All of the project.
         trained: Whether the catalog has a model. Before it has one, the released one draws.
 
-    Kedro loads every input of a node, so that what is not needed (the catalog's model when another is named, judges
+    Kedro loads every input of a node, so that what is not needed (the catalog's model when another is named, evaluators
     that have nothing to choose) must not be one.
     """
     named = parameters.get("model") is not None or not trained
     candidates = parameters.get("candidates")
     several = isinstance(candidates, Mapping) and candidates.get("count") != 1
-    return {"named": named, "judged": several or not named, "replay": parameters.get("replay") is not None}
+    return {"named": named, "scored": several or not named, "replay": parameters.get("replay") is not None}
