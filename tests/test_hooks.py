@@ -167,6 +167,15 @@ def test_braces_above_the_project_are_refused(toy_project, tmp_path):
         KedroSession.create(root).load_context()
 
 
+def test_a_database_that_cannot_be_used_is_told_at_once(session, toy_project):
+    for damage in (lambda path: path.write_text("no database at all"), Path.mkdir):
+        path = toy_project / "mlflow.db"
+        path.unlink()
+        damage(path)
+        with pytest.raises(KanjiDiffusionError, match=f"MLflow's database {path} cannot be used"):
+            session().load_context()
+
+
 def test_a_tracking_server_is_one_setting(session, toy_project):
     shutil.copy(toy_project / "mlflow.db", toy_project / "other.db")
     (toy_project / "conf/local/globals.yml").write_text(f"tracking_uri: sqlite:///{toy_project}/other.db\n")

@@ -28,7 +28,7 @@ from kanji_diffusion.sampling.lineage import is_version, model_version
 from kanji_diffusion.training.checkpoint import is_finished
 
 DRAWN = ("generated", "generated_sheet", "requests")
-"""What `generate` drew stays: it is small, and nothing else in the catalog is made by hand."""
+"""What `generate` drew stays: somebody asked for it, and it is small."""
 _OF_REGISTERED = ("text_to_kanji", "samples", "sample_scores")
 """Datasets by which registered versions are evaluated again and compared."""
 _NEWEST = "among the newest"

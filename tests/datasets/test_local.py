@@ -52,6 +52,22 @@ def test_each_version_stays_in_place(tmp_path):
     assert old.load() == {"version": "v1"}
 
 
+def test_a_folder_may_be_named_like_a_pattern(tmp_path):
+    for version in ("v1", "v2"):
+        dataset = ReportDataset(filepath=str(tmp_path / "[v]*?" / "report.json"), version=Version(None, version))
+        dataset.save({"version": version})
+    newest = ReportDataset(filepath=str(tmp_path / "[v]*?" / "report.json"), version=Version(None, None))
+    assert newest.list_versions(full_path=False) == ["v2", "v1"]
+    assert newest.load() == {"version": "v2"}
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path, report):
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"report.json/v1/report.json cannot be written \(Not a directory\)"):
+        report.save({"first": 1})
+    assert files_in(tmp_path) == ["report.json"]
+
+
 def test_a_version_is_never_overwritten(report):
     report.save({"first": 1})
     with pytest.raises(DatasetError, match="must not exist"):
