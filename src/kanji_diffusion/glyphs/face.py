@@ -60,8 +60,9 @@ def inspect_file(
 
     Returns:
         A dictionary, and no bytes. `faces`: a dictionary of columns each, with the keys `unusable` and `lacking` for
-        one of no use. `others`: full names of the faces that are not described. `broken`: what is wrong with further
-        faces. It has the single key `unusable` for a file of no use, or `unfit` where a rule asks for what it has not.
+        one of no use. `others`: full names of the faces that are not described. `broken`: number and reason of each
+        face that cannot be read. It has the single key `unusable` for a file of no use, or `unfit` where a rule asks
+        for what the file does not have.
     """
     file = Path(path)
     try:
@@ -75,7 +76,7 @@ def inspect_file(
             ]
         taken = {face.index for face in chosen}
         others = [face.full_name for face in faces if face.index not in taken]
-        return {"faces": described, "others": others, "broken": broken}, b""
+        return {"faces": described, "others": others, "broken": list(broken.items())}, b""
     except UnusableFontError as error:
         return {"unusable": str(error)}, b""
     except UnfitRuleError as error:

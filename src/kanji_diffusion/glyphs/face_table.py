@@ -66,8 +66,8 @@ def found_faces(
             ", ".join(face["full_name"] for face in faces),
             others and f", not {others} (a rule of `fonts.faces` with `face` takes one)",
         )
-    for broken in answer.get("broken", ()):
-        _LOGGER.warning("Face %s of font file %s; it is skipped.", broken, path)
+    for index, reason in answer.get("broken", ()):
+        _LOGGER.warning("Face %d of font file %s is skipped: it %s.", index, path, reason)
     return [FoundFace(_row(folder, path, rule, face, characters), rule, face.get("drawings", "")) for face in faces]
 
 
@@ -111,12 +111,12 @@ def skipped_lines(faces: pd.DataFrame) -> list[str]:
     """Which faces are rejected and why, the first 20 of them in a sentence each."""
     rejected = faces["verdict"] == "rejected"
     lines = [
-        f"Font file {label} is skipped: it {reason}."
+        f"Font {label} is skipped: it {reason}."
         for label, reason, skipped in zip(face_labels(faces), faces["reason"], rejected, strict=True)
         if skipped
     ]
     rest = len(lines) - _TOLD
-    return lines[:_TOLD] + ([f"{rest:,} further font files are skipped: the table `faces` says why."] * (rest > 0))
+    return lines[:_TOLD] + ([f"{rest:,} further fonts are skipped: the table `faces` says why."] * (rest > 0))
 
 
 def tell_default_instances(found: Sequence[FoundFace]) -> None:
@@ -140,10 +140,10 @@ def _row(
     folder: Path, path: str, rule: FaceRule | None, facts: dict[str, Any], characters: pd.DataFrame
 ) -> dict[str, Any]:
     reason = facts.get("unusable", "")
-    if reason and facts.get("coverage"):
+    if facts.get("coverage") and facts.get("lacking"):
         reason += f" ({missing_by_grade(characters, facts['lacking'])})"
     return {
-        "face_id": _slug(facts.get("postscript_name") or path),
+        "face_id": _slug(path if reason else facts["postscript_name"]),
         "path": path,
         "face_index": facts.get("face_index", -1),
         "axes": json.dumps(facts["axes"]) if facts.get("axes") else "",

@@ -24,8 +24,9 @@ class FaceRule(Settings):
 
     pattern: str = Field(
         min_length=1,
-        description="End of the file's path, such as 'NotoSansJP[wght].ttf'; where no file has it, a glob on that end. "
-        "Several rules may take faces of one file; a glob alone takes files that no rule before it names.",
+        description="End of the file's path, such as 'NotoSansJP[wght].ttf', or a glob on it where no path ends so. "
+        "Several rules may take faces of one file; a glob without `face`, `weight` and `axes` takes files that no rule "
+        "before it names.",
     )
     style: str = Field(min_length=1, description="Style class, a key of the captions' style words.")
     held_out: bool = Field(default=False, description="Never trained on: kept to check that models read unseen faces.")
@@ -125,6 +126,7 @@ def _scan(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
+        name = relative.as_posix()
         if any(part.startswith(".") for part in relative.parts):
             continue
         if path.is_symlink() and path.is_dir():
@@ -132,11 +134,14 @@ def _scan(folder: Path) -> list[str]:
                 _LOGGER.warning(
                     "Folder %s is a link that leads out of the font folder, and what it holds is skipped: copy its "
                     "files themselves to %s.",
-                    relative.as_posix(),
+                    name,
                     folder,
                 )
         elif path.suffix.lower() in _SUFFIXES and (path.is_file() or path.is_symlink()):
-            found.append(relative.as_posix())
+            if any("\ud800" <= letter <= "\udfff" for letter in name):  # no UTF-8, as from old archives
+                _LOGGER.warning("Font %s is skipped: its name is not UTF-8 (rename it).", ascii(name))
+            else:
+                found.append(name)
     return found
 
 

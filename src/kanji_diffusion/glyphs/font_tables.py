@@ -88,7 +88,7 @@ def _range(axis: object) -> str:
     return f"{axis.minValue:g} to {axis.maxValue:g}"  # type: ignore[attr-defined]
 
 
-def open_faces(file: BinaryIO, size: int, stem: str) -> tuple[list[Face], list[str]]:
+def open_faces(file: BinaryIO, size: int, stem: str) -> tuple[list[Face], dict[int, str]]:
     """Open the faces of a font file.
 
     Args:
@@ -97,7 +97,7 @@ def open_faces(file: BinaryIO, size: int, stem: str) -> tuple[list[Face], list[s
         stem: What a face is called if the file does not tell it.
 
     Returns:
-        The faces that can be read, and for each other face of a collection its number and why not.
+        The faces that can be read, and number -> why not for each other face of a collection.
 
     Raises:
         UnusableFontError: No face can be read.
@@ -122,7 +122,7 @@ def open_faces(file: BinaryIO, size: int, stem: str) -> tuple[list[Face], list[s
             broken[index] = str(error)
     if not faces:
         raise UnusableFontError(broken.get(0, "holds no face"))
-    return faces, [f"{index} {reason}" for index, reason in broken.items()]
+    return faces, broken
 
 
 def open_tables(file: BinaryIO, index: int) -> TTFont:

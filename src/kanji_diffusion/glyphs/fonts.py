@@ -137,8 +137,8 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
     for line in skipped_lines(faces):
         _LOGGER.warning("%s", line)
     if not (faces["verdict"] == "kept").any():
-        first = faces.assign(label=face_labels(faces)).head(5)
-        reasons = "; ".join(first["label"] + " " + first["reason"]) or "no file matches a rule"
+        told = [f"{label} {reason}" for label, reason in zip(face_labels(faces), faces["reason"], strict=True)]
+        reasons = "; ".join(told[:5]) or "no file matches a rule"
         raise KanjiDiffusionError(
             f"No usable face in {folder} ({reasons}): run `make data`, or put Japanese fonts there and name "
             "them in `fonts.faces` or set `fonts.unlisted: include`."
