@@ -51,7 +51,6 @@ class ProjectContext(KedroContext):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._configured: dict[str, Any] | None = None
         if re.search("[{}]", str(self.project_path)):
             raise KanjiDiffusionError(
                 f"The project lies in {self.project_path}, and Kedro's catalog reads braces as a pattern: rename that "
@@ -61,13 +60,6 @@ class ProjectContext(KedroContext):
         _context = self
         # The pipelines follow the stages, so those of an earlier context are out of date.
         kedro_project.pipelines.configure(f"{kedro_project.PACKAGE_NAME}.pipeline_registry")
-
-    @property
-    def configured(self) -> dict[str, Any]:
-        """Parameters of the configuration and of the command line, which take a tenth of a second to merge."""
-        if self._configured is None:
-            self._configured = self.config_loader["parameters"]
-        return self._configured
 
 
 def current_context() -> ProjectContext | None:
@@ -100,7 +92,7 @@ def configured_parameters() -> dict[str, Any]:
 
     They are those of the environment in `KEDRO_ENV` when there is none yet (`kedro registry list`).
     """
-    return _context.configured if _context is not None else _current_loader()["parameters"]
+    return _current_loader()["parameters"]
 
 
 def has_trained_model() -> bool:
@@ -195,7 +187,7 @@ class ProjectHooks:
                 _pin(name, catalog)
         paths = (name.removeprefix("params:") for name in pipeline.inputs() if name.startswith("params:"))
         check_devices(self._parameters, sorted(paths))
-        _set_threads(context.configured.get("threads"))
+        _set_threads(configured_parameters().get("threads"))
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str) -> None:

@@ -1,5 +1,6 @@
 """Kedro's settings of this project."""
 
+import gc
 import logging
 import os
 from pathlib import Path
@@ -13,12 +14,21 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 # Without git it would print a page.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# To look for a job of Databricks, MLflow would import IPython at the start of each run.
+os.environ.setdefault("MLFLOW_ENABLE_SGC_RUN_RESUMPTION_FOR_DATABRICKS_JOBS", "false")
 
-from kanji_diffusion.configuration import ProjectConfigLoader, configure_project_logging
-from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
-from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, local_database, project_root
-from kanji_diffusion.tracking.store import HTTP
-from kanji_diffusion.tracking_hooks import TrackingHooks
+# The libraries make objects by the million that stay: searching them for garbage while they are imported would take a
+# quarter of the time.
+gc.disable()
+try:
+    from kanji_diffusion.configuration import ProjectConfigLoader, configure_project_logging
+    from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
+    from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, local_database, project_root
+    from kanji_diffusion.tracking.store import HTTP
+    from kanji_diffusion.tracking_hooks import TrackingHooks
+finally:
+    gc.freeze()
+    gc.enable()
 
 configure_project_logging(Path(project_root()))
 # conf/logging.yml says which warnings are shown.
