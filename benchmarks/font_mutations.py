@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from fontTools.ttLib.tables.ttProgram import Program
 _FONTS = ("ipaexg.ttf", "kouzan-mouhitsu.ttf", "NotoSansCJK-Regular.ttc")
 _TRUETYPE, _CFF, _COLLECTION = "truetype.ttf", "cff.otf", "collection.ttc"
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_NEEDED = ("CFF ", "cmap", "glyf", "head", "hhea", "hmtx", "loca", "maxp")
 _DIRECTORY, _ENTRY = 12, struct.Struct(">4sIII")
 # Jumps to itself.
 _ENDLESS = b"\xb8\xff\xfd\x1c"
 
-Originals = Mapping[str, bytes]
+Originals = dict[str, bytes]
 Kind = Callable[[bytes, random.Random], bytes]
 
 
@@ -72,8 +73,10 @@ def _tables(data: bytes, choice: random.Random) -> dict[str, tuple[int, int, int
 
 
 def _table(data: bytes, choice: random.Random) -> tuple[int, int]:
-    """Offset and length of a table."""
-    return choice.choice(list(_tables(data, choice).values()))[1:]
+    """Offset and length of a table, most often of one that drawing needs."""
+    tables = _tables(data, choice)
+    needed = [tag for tag in tables if tag in _NEEDED]
+    return tables[choice.choice(choice.choice((needed, needed, list(tables))) or list(tables))][1:]
 
 
 def _put(data: bytes, place: int, content: bytes) -> bytes:

@@ -19,11 +19,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from benchmarks.font_mutations import KINDS, mutant, sources
+from benchmarks.font_mutations import KINDS, Originals, mutant, sources
 
 from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.glyphs.draw import draw_block
-from kanji_diffusion.glyphs.fonts import FontSettings, audit_glyphs, list_faces, usable_faces
+from kanji_diffusion.glyphs.face import audit_face
+from kanji_diffusion.glyphs.fonts import FontSettings, _audit_tasks, _wrong_reply, list_faces, usable_faces
 from kanji_diffusion.glyphs.render import RenderSettings, drawing_task
 from kanji_diffusion.glyphs.worker import run_tasks
 from kanji_diffusion.imaging.pgm import pgm_header
@@ -68,50 +69,60 @@ def main() -> int:
     return bool(faults)
 
 
-def _run(
-    originals: Mapping[str, bytes], numbers: Iterable[int], seed: int, faults: list[str]
-) -> list[tuple[int, str, str]]:
-    """Number, outcome and reason of each mutant."""
+def _run(originals: Originals, numbers: Iterable[int], seed: int, faults: list[str]) -> list[tuple[int, str, str]]:
+    """Number, outcome and reason of each mutant, all of them beside the originals in one folder."""
+    made = {number: mutant(originals, number, seed) for number in numbers}
+    files = {f"{number:06d}{Path(source).suffix}": data for number, (source, data) in made.items()}
     characters = pd.DataFrame({"character": list(TEXT), "code_point": [*map(ord, TEXT)], "frequency": range(len(TEXT))})
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, origin = Path(temporary), {}
-        for name, data in originals.items():
-            (folder / name).write_bytes(data)
-        for number in numbers:
-            source, data = mutant(originals, number, seed)
-            origin[f"{number:06d}{Path(source).suffix}"] = (number, source)
-            (folder / f"{number:06d}{Path(source).suffix}").write_bytes(data)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for path, data in (originals | files).items():
+            (folder / path).write_bytes(data)
         faces = list_faces(folder, SETTINGS, characters)
-        audit = audit_glyphs(faces, characters, folder, SETTINGS)
-        kept = audit[audit["verdict"] == "kept"].merge(usable_faces(faces), on="face_id")
-        drawn = _draw(kept, folder)
-    for name in originals:
-        if len(drawn.get(name, {})) < len(TEXT):
-            faults.append(f"{name}, which is whole, lost glyphs beside the mutants from {min(numbers)} on")
-    rows = faces.set_index("path").to_dict()
+        drawn = _draw(_kept_glyphs(usable_faces(faces), characters, folder, faults), folder)
+    for path in originals:
+        if len(drawn.get(path, ())) < len(TEXT):
+            faults.append(f"{path}, which is whole, lost glyphs beside the mutants from {min(numbers)} on")
+    rows = faces.drop_duplicates("path").set_index("path")[[*_TEXTS]].to_dict("index")
     outcomes = []
-    for path, (number, source) in origin.items():
-        reason, glyphs = rows["reason"][path], drawn.get(path, {})
+    for path, (number, (source, _)) in zip(files, made.items(), strict=True):
+        reason, glyphs = rows[path]["reason"], drawn.get(path, {})
         if isinstance(glyphs, str):
             faults.append(f"mutant {number} passed the audit, but could not be drawn: it {glyphs}")
-        outcome = _refusal(reason) if reason else _comparison(glyphs, drawn[source])
-        for column in _TEXTS:
-            if not ((text := rows[column][path]).isprintable() and len(text) <= _LONGEST):
+        for column, text in rows[path].items():
+            if not (text.isprintable() and len(text) <= _LONGEST):
                 faults.append(f"mutant {number}: its {column} is no line of text: {text[:80]!r}")
+        outcome = _refusal(reason) if reason else _comparison(glyphs, drawn.get(source, {}))
         outcomes.append((number, outcome, reason))
     return outcomes
 
 
-def _draw(kept: pd.DataFrame, folder: Path) -> dict[str, dict[str, bytes] | str]:
-    """By file the picture of each glyph that the audit kept, or why there is none."""
-    blocks = {str(path): block for path, block in kept.groupby("path")}
-    tasks = [drawing_task(block, folder, DRAWING) for block in blocks.values()]
-    replies = run_tasks(draw_block, tasks, available_cores(), SETTINGS.limits)
+def _kept_glyphs(usable: pd.DataFrame, characters: pd.DataFrame, folder: Path, faults: list[str]) -> pd.DataFrame:
+    """The glyphs that the audit of each face by itself finds fit; faces are not compared, which takes a second each."""
+    replies = run_tasks(
+        audit_face, _audit_tasks(usable, characters, folder, SETTINGS), available_cores(), SETTINGS.limits
+    )
+    kept = []
+    for face, reply in zip(usable.to_dict("records"), replies, strict=True):
+        failure = reply.failure or _wrong_reply(reply, len(characters))
+        if not failure.isprintable():
+            faults.append(f"the audit of {face['path']} says no line of text: {failure[:80]!r}")
+        reasons = [failure] * len(characters) if failure else [finding[0] for finding in reply.value]
+        fit = [character for character, reason in zip(characters["character"], reasons, strict=True) if not reason]
+        kept += [face | {"character": character} for character in fit]
+    return pd.DataFrame(kept)
+
+
+def _draw(kept: pd.DataFrame, folder: Path) -> dict[str, dict[tuple[int, str], bytes] | str]:
+    """By file the picture of each glyph of a face that the audit kept, or why there is none."""
+    blocks = [block for _, block in kept.groupby("face_id")]
+    tasks = [drawing_task(block, folder, DRAWING) for block in blocks]
     length = len(pgm_header(DRAWING.size)) + DRAWING.size**2
-    drawn: dict[str, dict[str, bytes] | str] = {}
-    for (path, block), reply in zip(blocks.items(), replies, strict=True):
+    drawn: dict[str, dict[tuple[int, str], bytes] | str] = {}
+    for block, reply in zip(blocks, run_tasks(draw_block, tasks, available_cores(), SETTINGS.limits), strict=True):
+        keys = zip(block["face_index"], block["character"], strict=True)
         pictures = [reply.blob[first : first + length] for first in range(0, len(reply.blob), length)]
-        drawn[path] = reply.failure or dict(zip(block["character"], pictures, strict=True))
+        drawn[block["path"].iloc[0]] = reply.failure or dict(zip(keys, pictures, strict=True))
     return drawn
 
 
@@ -120,8 +131,8 @@ def _refusal(reason: str) -> str:
     return next((outcome for words, outcome in limits.items() if words in reason), "refused")
 
 
-def _comparison(glyphs: dict[str, bytes] | str, originals: dict[str, bytes] | str) -> str:
-    if isinstance(glyphs, str) or isinstance(originals, str) or len(glyphs) < len(originals):
+def _comparison(glyphs: dict[tuple[int, str], bytes] | str, originals: dict[tuple[int, str], bytes] | str) -> str:
+    if isinstance(glyphs, str) or len(glyphs) < len(originals):
         return "glyphs refused" if glyphs else "refused"
     return "drawn the same" if glyphs == originals else "drawn otherwise"
 
@@ -139,7 +150,7 @@ def _report(found: Mapping[tuple[str, str], int], reasons: Mapping[str, int]) ->
         print(f"{count:5} {reason}")
 
 
-def _keep(originals: Mapping[str, bytes], number: int, seed: int, outcome: str, reason: str) -> None:
+def _keep(originals: Originals, number: int, seed: int, outcome: str, reason: str) -> None:
     source, data = mutant(originals, number, seed)
     path = Path(f"mutant_{seed}_{number}{Path(source).suffix}")
     path.write_bytes(data)

@@ -212,6 +212,7 @@ def _draw(
     spread: Callable[..., Iterator[list[Reply]]] | None,
 ) -> Iterator[Reply]:
     """The answers of child processes, of which one that is not of the right length is refused."""
+    replies: Iterator[Reply]
     if spread:
         calls = [tasks[first : first + _TASKS_PER_CALL] for first in range(0, len(tasks), _TASKS_PER_CALL)]
         replies: Iterator[Reply] = chain.from_iterable(spread(_draw_with_one_child, calls))
