@@ -55,7 +55,8 @@ def main() -> int:
     for first in range(0, len(numbers), _FILES_AT_ONCE):
         for number, outcome, reason in _run(originals, numbers[first : first + _FILES_AT_ONCE], asked.seed, faults):
             found[KINDS[number % len(KINDS)].__name__, outcome] += 1
-            reasons[reason] += bool(reason)
+            if reason:
+                reasons[reason] += 1
             if asked.only is not None:
                 _keep(originals, number, asked.seed, outcome, reason)
     _report(found, reasons)
