@@ -120,7 +120,7 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("stages.styles_32.training.betas=[0.9,1]", "`stages.styles_32.training.betas.1` is 1: it should be less than 1."),
     ("vae.model.channels=[0]", "Parameter `vae.model.channels.0` is 0: it should be greater than 0."),
     ("characters.grades=[7]", "Parameter `characters.grades.0` is 7: it should be 1, 2, 3, 4, 5, 6, 8, 9 or 10."),
-    ("fonts.faces=[{pattern: ../a.ttf, style: gothic}]", "the face pattern '../a.ttf' must stay inside the font"),
+    ("fonts.faces=[{pattern: ../a.ttf, style: gothic}]", "the face pattern '../a.ttf' must name files inside the font"),
     # Names to choose from.
     ("sampling.sampler=dpm", "The sampler 'dpm' is unknown: choose one of ddpm, ddim, plms, dpm++, unipc, euler."),
     ("sampling.preset=quick", "Parameter `sampling.preset` is 'quick': choose one of classic, fast, best."),
@@ -147,7 +147,7 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("threads=100000", "Parameter `threads` is 100000, but this process may use "),
     (("--env=gpuu",), "There is no environment `gpuu` in "),
     (("--env=/tmp",), "There is no environment `/tmp` in "),
-    (("--pipeline=generat",), "There is no pipeline `generat`: choose among __default__, evaluate, filter_glyphs"),
+    (("--pipeline=generat",), "There is no pipeline `generat`: choose among __default__, compare_recipes, evaluate"),
     (("--pipeline=generate", "--pipelines=train_vae"), "'--pipeline' and '--pipelines' cannot be used together"),
     (("--nodes=dream",), "Pipeline does not contain nodes named ['dream']."),
     (("--runner=Nope",), "There is no runner `Nope`: choose SequentialRunner or ThreadRunner."),
@@ -238,7 +238,7 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     (lambda bad: read_kanjivg(bad / "strokes"), "06c34.svg cannot be read (no element found"),
     (faces("nowhere"), "The font folder {bad}/nowhere does not exist: run `make data`, or put Japanese fonts there."),
     (faces("fonts"), "No usable face in {bad}/fonts (no file matches a rule): run `make data`"),
-    (faces("texts", unlisted="include"), "(text.ttf is not a TrueType or OpenType font): run `make data`"),
+    (faces("texts", unlisted="include"), "(text.ttf is not a TrueType, OpenType or web font): run `make data`"),
     (faces("texts", unlisted="include", faces=[{"pattern": "*.ttf", "style": "x"}]), "No usable face in {bad}/texts"),
     # Characters.
     (selected(characters="水A"), "No English meaning in the dictionary for A, so no caption can be written: remove it"),
@@ -351,9 +351,12 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 _from_pretrained = functools.cache(TextToKanji.from_pretrained)
 
 
+TRACKING = ("mlflow.db", "mlflow.db.lock", "mlartifacts", ".viz")
+
+
 def written(project: Path) -> set[Path]:
     """All files, but for the store in which MLflow keeps the run that failed, and why."""
-    top = {path for path in project.iterdir() if path.name not in ("mlflow.db", "mlartifacts", ".viz")}
+    top = {path for path in project.iterdir() if path.name not in TRACKING}
     return top | {path for name in ("data", "conf") for path in (project / name).rglob("*")}
 
 

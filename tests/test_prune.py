@@ -1,6 +1,7 @@
 """Old versions go, and nothing that is needed."""
 
 import os
+import shutil
 import time
 
 import click.testing
@@ -172,6 +173,7 @@ def test_what_continues_a_stopped_training_stays(project, mlflow_store):
     mlflow_store.set_terminated(stopped, "KILLED", round(1000 * (time.time() - 3600 * 3)))
     prune.remove(survey(keep=1))
     assert {path.name for path in trainings.iterdir()} == {"1", "2", "5", "4"}
+    shutil.rmtree(trainings / "4")
     used(trainings, 4, steps=4)
     prune.remove(survey(keep=1))
     assert {path.name for path in trainings.iterdir()} == {"1"}

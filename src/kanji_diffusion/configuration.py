@@ -73,6 +73,8 @@ class _ConfigurationFiles(LocalFileSystem):
         self._folder = Path(conf_source)
 
     def glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> list[str]:
+        if not Path(path).is_relative_to(self._folder):
+            return []  # of an environment that is an absolute path, which the hooks refuse
         pattern = Path(path).relative_to(self._folder).as_posix()
         # pathlib gives folders alone for `**` at the end.
         return sorted(map(os.fspath, self._folder.glob(f"{pattern}/*" if pattern.endswith("**") else pattern)))

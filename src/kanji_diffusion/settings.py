@@ -27,7 +27,6 @@ try:
     from kanji_diffusion.tracking.store import HTTP
     from kanji_diffusion.tracking_hooks import TrackingHooks
 finally:
-    gc.freeze()
     gc.enable()
 
 configure_project_logging(Path(project_root()))

@@ -63,7 +63,7 @@ def test_a_folder_may_be_named_like_a_pattern(tmp_path):
 
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path, report):
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(DatasetError, match=r"report.json/v1/report.json cannot be written \(Not a directory\)"):
+    with pytest.raises(DatasetError, match=r"report.json/v1 cannot be written \(File exists\)"):
         report.save({"first": 1})
     assert files_in(tmp_path) == ["report.json"]
 

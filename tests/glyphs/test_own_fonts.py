@@ -136,7 +136,6 @@ def test_a_variable_font_at_its_default_says_so_once(
     [
         ({"weight": 800}, "its weight goes from 400 to 700, which leaves out 800"),
         ({"axes": {"wdth": 50.5}}, "its axis wdth goes from 75 to 100, which leaves out 50.5"),
-        ({"axes": {"wdth": float("nan")}}, "its axis wdth goes from 75 to 100, which leaves out nan"),
         ({"axes": {"slnt": 3}}, r"it has no axis 'slnt', but wght \(400 to 700\), wdth \(75 to 100\)"),
     ],
 )

@@ -215,7 +215,7 @@ def _draw(
     replies: Iterator[Reply]
     if spread:
         calls = [tasks[first : first + _TASKS_PER_CALL] for first in range(0, len(tasks), _TASKS_PER_CALL)]
-        replies: Iterator[Reply] = chain.from_iterable(spread(_draw_with_one_child, calls))
+        replies = chain.from_iterable(spread(_draw_with_one_child, calls))
     else:
         small = total * settings.size**2 < _ONE_CHILD_PIXELS
         workers = settings.workers or (1 if small else available_cores())
