@@ -130,6 +130,17 @@ def test_an_environment_changes_only_what_it_states(session):
     assert (loader["parameters"]["count"], loader["parameters"]["threads"]) == (3, 2)
 
 
+def test_the_configuration_is_read_once_and_every_asker_gets_a_copy(session, toy_project):
+    loader = session().load_context().config_loader
+    loader["parameters"]["count"] = "spoilt"
+    path = toy_project / "conf/base/parameters.yml"
+    path.write_text(path.read_text().replace("count: 3", "count: 4"))
+    assert loader["parameters"]["count"] == 3
+    assert session().load_context().config_loader["parameters"]["count"] == 4
+    loader["parameters"] = {"count": 7}
+    assert loader["parameters"] == {"count": 7}
+
+
 def test_tracking_lies_in_the_project_whatever_the_working_directory(session, toy_project, monkeypatch, tmp_path):
     monkeypatch.chdir("/")
     context = session().load_context()

@@ -5,8 +5,8 @@ import logging
 
 def main() -> None:
     """Run a pipeline of the project with the options of `kedro run`."""
-    # Kedro tells at its import where it found the configuration of the log.
-    logging.getLogger("kedro.framework.project").setLevel(logging.WARNING)
+    # Kedro tells at its import where it found the configuration of the log. It would reset a level.
+    logging.getLogger("kedro.framework.project").addFilter(lambda record: record.levelno > logging.INFO)
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 

@@ -112,10 +112,10 @@ def matching(paths: Iterable[str], pattern: str) -> list[str]:
 def refusal(folder: Path, path: str, max_mib: int) -> str:
     """Why a file is not opened at all, as the end of a sentence about it; "" if it is."""
     file = folder / path
-    if not file.resolve().is_relative_to(folder.resolve()):
-        return "is a link that leads out of the font folder (copy the file itself there)"
     if not file.is_file():
         return "is a link to nothing"
+    if not file.resolve().is_relative_to(folder.resolve()):
+        return "is a link that leads out of the font folder (copy the file itself there)"
     size = file.stat().st_size
     if size == 0:
         return "is empty"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import pandas as pd
 from PIL import Image
 
@@ -16,6 +15,7 @@ from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae_loss import FinishSettings, VAELossSettings
+from kanji_diffusion.evaluation.report import figure_image
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.recipes import claims as plan
 from kanji_diffusion.recipes import comparison, report
@@ -93,7 +93,7 @@ def write_recipe_report(
     sheet: Image.Image,
     chosen: pd.DataFrame,
     settings: RecipeSettings,
-) -> tuple[matplotlib.figure.Figure, str, str]:
+) -> tuple[Image.Image, str, str]:
     """A plot of the gains, the page, and its tables as Markdown."""
     trained = chosen[chosen["role"] == TRAINED]
     about = [
@@ -105,7 +105,11 @@ def write_recipe_report(
     ]
     tables = report.tables(claims, figures, gains, timed)
     plot = report.gain_plot(gains)
-    return plot, report.render_page(tables, plot, sheet, about), "\n\n".join([*about, report.markdown(tables)])
+    return (
+        figure_image(plot),
+        report.render_page(tables, plot, sheet, about),
+        "\n\n".join([*about, report.markdown(tables)]),
+    )
 
 
 def log_recipes(figures: pd.DataFrame, curves: pd.DataFrame, settings: RecipeSettings) -> dict[str, NestedRun]:
