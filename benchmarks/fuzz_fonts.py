@@ -15,21 +15,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from benchmarks.font_mutations import KINDS, Originals, mutant, sources
 
 from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.glyphs.draw import draw_block
-from kanji_diffusion.glyphs.face import audit_face
-from kanji_diffusion.glyphs.fonts import FontSettings, _audit_tasks, _wrong_reply, list_faces, usable_faces
+from kanji_diffusion.glyphs.face import audit_face, inspect_file
+from kanji_diffusion.glyphs.face_table import found_faces
+from kanji_diffusion.glyphs.fonts import FontSettings, _audit_tasks, _inspection, _wrong_reply, usable_faces
 from kanji_diffusion.glyphs.render import RenderSettings, drawing_task
 from kanji_diffusion.glyphs.worker import run_tasks
 from kanji_diffusion.imaging.pgm import pgm_header
 
 TEXT = "一右雨円王音下火花貝学気"
+CHARACTERS = pd.DataFrame({"character": list(TEXT), "grade": 1})
 SETTINGS = FontSettings(unlisted="include", seconds=5, memory_mib=512)
 DRAWING = RenderSettings(size=64)
 _FILES_AT_ONCE = 100
@@ -71,59 +74,70 @@ def main() -> int:
 
 
 def _run(originals: Originals, numbers: Iterable[int], seed: int, faults: list[str]) -> list[tuple[int, str, str]]:
-    """Number, outcome and reason of each mutant, all of them beside the originals in one folder."""
+    """Number, outcome and reason of each mutant, beside the originals in one folder."""
     made = {number: mutant(originals, number, seed) for number in numbers}
     files = {f"{number:06d}{Path(source).suffix}": data for number, (source, data) in made.items()}
-    characters = pd.DataFrame({"character": list(TEXT), "code_point": [*map(ord, TEXT)], "frequency": range(len(TEXT))})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path, data in (originals | files).items():
             (folder / path).write_bytes(data)
-        faces = list_faces(folder, SETTINGS, characters)
-        drawn = _draw(_kept_glyphs(usable_faces(faces), characters, folder, faults), folder)
+        rows = _faces(folder, [*originals, *files])
+        drawn = _draw(_kept_glyphs(rows, folder, faults), folder)
     for path in originals:
         if len(drawn.get(path, ())) < len(TEXT):
             faults.append(f"{path}, which is whole, lost glyphs beside the mutants from {min(numbers)} on")
-    rows = faces.drop_duplicates("path").set_index("path")[[*_TEXTS]].to_dict("index")
     outcomes = []
     for path, (number, (source, _)) in zip(files, made.items(), strict=True):
-        reason, glyphs = rows[path]["reason"], drawn.get(path, {})
+        faces, glyphs = [row for row in rows if row["path"] == path], drawn.get(path, {})
+        for text in (face[column] for face in faces for column in _TEXTS):
+            if not (text.isprintable() and len(text) <= _LONGEST):
+                faults.append(f"mutant {number} has a name or a reason that is no line of text: {text[:80]!r}")
         if isinstance(glyphs, str):
             faults.append(f"mutant {number} passed the audit, but could not be drawn: it {glyphs}")
-        for column, text in rows[path].items():
-            if not (text.isprintable() and len(text) <= _LONGEST):
-                faults.append(f"mutant {number}: its {column} is no line of text: {text[:80]!r}")
-        outcome = _refusal(reason) if reason else _comparison(glyphs, drawn.get(source, {}))
+        refused = all(face["verdict"] == "rejected" for face in faces)
+        reason = faces[0]["reason"] if refused else ""
+        outcome = _refusal(reason) if refused else _comparison(glyphs, drawn.get(source, {}))
         outcomes.append((number, outcome, reason))
     return outcomes
 
 
-def _kept_glyphs(usable: pd.DataFrame, characters: pd.DataFrame, folder: Path, faults: list[str]) -> pd.DataFrame:
-    """The glyphs that the audit of each face by itself finds fit; faces are not compared, which takes a second each."""
-    replies = run_tasks(
-        audit_face, _audit_tasks(usable, characters, folder, SETTINGS), available_cores(), SETTINGS.limits
-    )
-    kept = []
+def _faces(folder: Path, paths: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of all faces, as `list_faces` makes them, which would leave out those that draw as others do."""
+    tasks = [_inspection(str(folder / path), None, CHARACTERS, SETTINGS) for path in paths]
+    replies = run_tasks(inspect_file, tasks, available_cores(), SETTINGS.limits)
+    found = zip(paths, replies, strict=True)
+    return [face.row for path, reply in found for face in found_faces(folder, path, None, reply, CHARACTERS)]
+
+
+def _kept_glyphs(rows: Sequence[dict[str, Any]], folder: Path, faults: list[str]) -> list[pd.DataFrame]:
+    """The glyphs of each face that its own audit finds fit; faces are not compared, which takes a second each."""
+    usable = usable_faces(pd.DataFrame(rows))
+    tasks, kept = _audit_tasks(usable, CHARACTERS, folder, SETTINGS), []
+    replies = run_tasks(audit_face, tasks, available_cores(), SETTINGS.limits)
     for face, reply in zip(usable.to_dict("records"), replies, strict=True):
-        failure = reply.failure or _wrong_reply(reply, len(characters))
+        failure = reply.failure or _wrong_reply(reply, len(TEXT))
         if not failure.isprintable():
             faults.append(f"the audit of {face['path']} says no line of text: {failure[:80]!r}")
-        reasons = [failure] * len(characters) if failure else [finding[0] for finding in reply.value]
-        fit = [character for character, reason in zip(characters["character"], reasons, strict=True) if not reason]
-        kept += [face | {"character": character} for character in fit]
-    return pd.DataFrame(kept)
+        reasons = [failure] * len(TEXT) if failure else [finding[0] for finding in reply.value]
+        kept.append(
+            pd.DataFrame([face | {"character": each} for each, reason in zip(TEXT, reasons, strict=True) if not reason])
+        )
+    return [glyphs for glyphs in kept if len(glyphs)]
 
 
-def _draw(kept: pd.DataFrame, folder: Path) -> dict[str, dict[tuple[int, str], bytes] | str]:
+def _draw(kept: Sequence[pd.DataFrame], folder: Path) -> dict[str, dict[tuple[int, str], bytes] | str]:
     """By file the picture of each glyph of a face that the audit kept, or why there is none."""
-    blocks = [block for _, block in kept.groupby("face_id")]
-    tasks = [drawing_task(block, folder, DRAWING) for block in blocks]
+    tasks = [drawing_task(block, folder, DRAWING) for block in kept]
     length = len(pgm_header(DRAWING.size)) + DRAWING.size**2
     drawn: dict[str, dict[tuple[int, str], bytes] | str] = {}
-    for block, reply in zip(blocks, run_tasks(draw_block, tasks, available_cores(), SETTINGS.limits), strict=True):
+    for block, reply in zip(kept, run_tasks(draw_block, tasks, available_cores(), SETTINGS.limits), strict=True):
+        path, before = block["path"].iloc[0], drawn.get(block["path"].iloc[0], {})
+        if reply.failure or isinstance(before, str):
+            drawn[path] = reply.failure or before
+            continue
         keys = zip(block["face_index"], block["character"], strict=True)
         pictures = [reply.blob[first : first + length] for first in range(0, len(reply.blob), length)]
-        drawn[block["path"].iloc[0]] = reply.failure or dict(zip(keys, pictures, strict=True))
+        drawn[path] = before | dict(zip(keys, pictures, strict=True))
     return drawn
 
 
