@@ -25,11 +25,11 @@ from pydantic import ValidationError
 from tests.glyphs.cuts import cut, rename
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.glyphs.coverage import coverage_lines
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_characters
 from kanji_diffusion.glyphs.font_files import matching
 from kanji_diffusion.glyphs.fonts import FaceRule, FontSettings, audit_glyphs, list_faces
 from kanji_diffusion.glyphs.render import RenderSettings, render_glyphs
+from kanji_diffusion.glyphs.structure import StructureSettings, structure_faces
 from kanji_diffusion.imaging.pictures import decode_images
 
 TEXT = "一右雨円王音下火花貝学気九休玉金空月犬町五口校左三山子四糸字"
@@ -96,6 +96,7 @@ def test_two_weights_of_one_file_are_two_faces(variable: Path, characters: pd.Da
     assert (faces["verdict"] == "kept").all()
     audit = audit_glyphs(faces, characters, variable, settings)
     assert audit.groupby("face_id").size().tolist() == [len(TEXT)] * 2
+    assert len(structure_faces(faces, StructureSettings(faces=(NAME,)))) == 2
     glyphs = render_glyphs(faces, characters, audit, variable, RenderSettings(size=32, views=2))
     assert glyphs["glyph_id"].is_unique
     dark, light = (255 - decode_images(glyphs[glyphs["face_id"] == face]).astype(float) for face in faces["face_id"])
@@ -294,27 +295,6 @@ def test_the_audit_does_not_depend_on_units_per_em(tmp_path: Path, a_cut: Cutter
     assert set(found[0]["reason"]) == {"", "blank", "substituted"}
     for audit in found[1:]:
         pd.testing.assert_frame_equal(audit, found[0])
-
-
-def test_gaps_are_told_by_grade(
-    dictionary: pd.DataFrame, font_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    chosen = select_characters(dictionary, CharacterSelection(grades=(1, 2)))
-    grades = chosen.set_index("character")["grade"]
-    first, second = (grades.index[grades == grade] for grade in (1, 2))
-    kept = [*first[3:], *second[9:]]
-    cut(next(font_folder.rglob("ipaexg.ttf")), "".join(kept)).save(tmp_path / "gaps.ttf")
-    faces = list_faces(tmp_path, ALL, chosen)
-    audit = audit_glyphs(faces, chosen, tmp_path, ALL)
-    assert audit.groupby("grade")["reason"].agg(lambda reasons: (reasons == "missing").sum()).tolist() == [3, 9]
-    told = (
-        f"grade 1: 3 of {len(first)} missing ({''.join(first[:3])}), "
-        f"grade 2: 9 of {len(second)} missing ({''.join(second[:8])} …)"
-    )
-    assert coverage_lines(audit) == [f"Face ipaexgothic lacks 12 of {len(chosen)} characters: {told}."]
-    with pytest.raises(KanjiDiffusionError, match="No usable face"):
-        list_faces(tmp_path, ALL.model_copy(update={"min_coverage": 0.99}), chosen)
-    assert f"gaps.ttf is skipped: it covers 95% of the selected characters ({told})." in caplog.text
 
 
 def test_an_exact_name_comes_before_a_glob() -> None:

@@ -143,7 +143,7 @@ def _row(
     if facts.get("coverage") and facts.get("lacking"):
         reason += f" ({missing_by_grade(characters, facts['lacking'])})"
     return {
-        "face_id": _slug(path if reason else facts["postscript_name"]),
+        "face_id": _slug(path if reason else facts.get("postscript_name") or path),
         "path": path,
         "face_index": facts.get("face_index", -1),
         "axes": json.dumps(facts["axes"]) if facts.get("axes") else "",

@@ -21,7 +21,7 @@ from kanji_diffusion.imaging.pictures import PictureArray, Pictures
 
 _DRAWING = RenderSettings(size=64)
 _COLUMNS = 6
-_LETTERS = 28  # of the heading that fit above one glyph
+_LETTERS = 32  # of the heading that fit above one glyph
 _FRAME = 160  # the grey around the rejected glyph
 
 Glyph = tuple[str, str]
