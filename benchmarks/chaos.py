@@ -165,7 +165,9 @@ def look(project: Path) -> State:
 
 
 def query(project: Path, sql: str) -> Any:
-    """The first value of the first row that MLflow's database answers; None if it has no such table yet."""
+    """The first value of the first row that MLflow's database answers; None without a database or such a table."""
+    if not (project / "mlflow.db").exists():
+        return None
     with closing(sqlite3.connect(f"file:{project}/mlflow.db?mode=ro", uri=True)) as connection:
         try:
             return connection.execute(sql).fetchone()[0]
