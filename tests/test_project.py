@@ -204,7 +204,7 @@ def test_load_versions_picks_an_older_artifact(project, kedro, finished):
     ("options", "sentence"),
     [
         (["--pipelines=generate", "--params=prompt=water,style=graffiti"], "graffiti.*brush"),
-        (["--pipelines=generate", "--params=prompt= "], "`prompt` is '': give a meaning"),
+        (["--pipelines=generate", "--params=prompt= "], "`prompt` is '': it is empty; give a meaning"),
         (
             ["--pipelines=generate", "--params=sampling.sampler=heun9"],
             "'heun9' is unknown: choose one of ddpm",
