@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import ImageFont
 from pydantic import ValidationError
 
@@ -143,6 +144,15 @@ def test_the_style_of_an_unknown_family_is_seen_in_its_strokes(
     path = next(font_folder.rglob(pattern))
     answer, _ = inspect_file(str(path), "".join(grade_one["character"]), 0.5)
     assert [face["stroke_style"] for face in answer["faces"]] == [style]
+
+
+def test_a_broken_table_is_named(tmp_path: Path, make_font: FontMaker) -> None:
+    path = make_font(tmp_path / "font.ttf", SQUARES)
+    with TTFont(path) as font:
+        start = font.reader.tables["OS/2"].offset
+    path.write_bytes(path.read_bytes()[:start] + b"\xff\xff" + path.read_bytes()[start + 2 :])
+    facts, _ = inspect_file(str(path), "水", 0.5)
+    assert facts == {"unusable": "has a broken table (TTLibError: unknown format for OS/2 table: version 65535)"}
 
 
 def test_large_files_are_not_opened(tmp_path: Path, make_font: FontMaker, five: pd.DataFrame) -> None:

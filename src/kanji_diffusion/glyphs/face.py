@@ -83,6 +83,8 @@ def inspect_file(
         return {"unfit": str(error)}, b""
     except OSError as error:
         return {"unusable": f"cannot be read ({error.strerror or error})"}, b""
+    except BROKEN as error:
+        return {"unusable": f"has a broken table ({type(error).__name__}: {error})"}, b""
 
 
 def audit_face(
