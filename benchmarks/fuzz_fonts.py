@@ -54,7 +54,7 @@ def main() -> int:
     found: dict[tuple[str, str], int] = Counter()
     reasons: dict[str, int] = Counter()
     faults: list[str] = []
-    started, earlier = time.monotonic(), _largest_child()
+    started, earlier = time.monotonic(), _peak(resource.RUSAGE_CHILDREN)
     for first in range(0, len(numbers), _FILES_AT_ONCE):
         for number, outcome, reason in _run(originals, numbers[first : first + _FILES_AT_ONCE], asked.seed, faults):
             found[KINDS[number % len(KINDS)].__name__, outcome] += 1
@@ -63,20 +63,20 @@ def main() -> int:
             if asked.only is not None:
                 _keep(originals, number, asked.seed, outcome, reason)
     _report(found, reasons)
-    seconds, mebibytes = time.monotonic() - started, _largest_child()
+    seconds, mebibytes = time.monotonic() - started, _peak(resource.RUSAGE_CHILDREN)
     print(
         f"\n{len(numbers)} mutants in {seconds:.0f} s; the largest child had {mebibytes} of {SETTINGS.memory_mib} MiB."
     )
-    # What the process was before it came here may have had larger children.
-    if mebibytes > max(SETTINGS.memory_mib, earlier):
+    # A child begins as a copy of this process, and a caller may have had larger ones.
+    if mebibytes > max(SETTINGS.memory_mib, _peak(resource.RUSAGE_SELF), earlier):
         faults.append("a child had more memory than its limit")
     print("\n".join(f"FAULT: {fault}" for fault in faults) or "No fault.")
     return bool(faults)
 
 
-def _largest_child() -> int:
-    """The most memory that an ended child process of this one had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+def _peak(whose: int) -> int:
+    """The most memory that this process, or one of its ended children, had, in MiB."""
+    return resource.getrusage(whose).ru_maxrss // 1024
 
 
 def _run(originals: Originals, numbers: Iterable[int], seed: int, faults: list[str]) -> list[tuple[int, str, str]]:
