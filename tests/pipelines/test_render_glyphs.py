@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,8 @@ def test_what_a_font_lacks_is_told_by_grade(raw_data: Path, tmp_path: Path, capl
             tmp_path, chosen, SETTINGS.model_copy(update={"min_coverage": 0.99}), captions.CaptionSettings()
         )
     assert f"gaps.ttf is skipped: it covers 94% of the selected characters ({told})." in caplog.text
+    everyday = dictionary.select_characters(entries, dictionary.CharacterSelection(jouyou=True))
+    with pytest.raises(KanjiDiffusionError, match="No usable face") as refused:
+        nodes.list_faces(tmp_path, everyday, SETTINGS, captions.CaptionSettings())
+    counts = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+) of [\d,]+ missing", str(refused.value))]
+    assert sum(counts) == len(set(everyday["character"]) - (set(chosen["character"]) - lacking)) > 1900

@@ -59,10 +59,10 @@ def inspect_file(
         every: Whether to describe all Japanese faces of a collection instead of the first.
 
     Returns:
-        A dictionary, and no bytes. `faces`: a dictionary of columns each, with the keys `unusable` and `lacking` for
-        one of no use. `others`: full names of the faces that are not described. `broken`: number and reason of each
-        face that cannot be read. It has the single key `unusable` for a file of no use, or `unfit` where a rule asks
-        for what the file does not have.
+        A dictionary, and no bytes. `faces`: a dictionary of columns each, with the keys `unusable` and `lacking` (code
+        points) for one of no use. `others`: full names of the faces that are not described. `broken`: number and reason
+        of each face that cannot be read. It has the single key `unusable` for a file of no use, or `unfit` where a rule
+        asks for what the file does not have.
     """
     file = Path(path)
     try:
@@ -188,7 +188,7 @@ def _describe(
     coverage = len(covered) / len(characters)
     facts["coverage"] = coverage
     if not covered or coverage < min_coverage:
-        lacking = "".join(character for character in characters if ord(character) not in known)
+        lacking = [ord(character) for character in characters if ord(character) not in known]
         return facts | {"unusable": f"covers {coverage:.0%} of the selected characters", "lacking": lacking}
     try:
         return facts | _measure(path, face.index, tuple(axes.values()), covered)

@@ -47,7 +47,7 @@ def found_faces(
         path: The file, relative to the folder.
         rule: What names it; None if nothing does.
         reply: Of `face.inspect_file`.
-        characters: The selected characters: character, grade.
+        characters: The selected characters: character, code_point, grade.
 
     Raises:
         KanjiDiffusionError: The rule asks for what the file does not have.
@@ -141,7 +141,8 @@ def _row(
 ) -> dict[str, Any]:
     reason = facts.get("unusable", "")
     if facts.get("coverage") and facts.get("lacking"):
-        reason += f" ({missing_by_grade(characters, facts['lacking'])})"
+        lacking = characters.loc[characters["code_point"].isin(facts["lacking"]), "character"]
+        reason += f" ({missing_by_grade(characters, set(lacking))})"
     return {
         "face_id": _slug(path if reason else facts.get("postscript_name") or path),
         "path": path,

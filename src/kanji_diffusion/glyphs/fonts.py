@@ -106,7 +106,8 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
     Args:
         folder: Searched recursively for TTF, OTF, TTC, OTC, WOFF and WOFF2 files (see `font_files.find_files`).
         settings: Rules and limits.
-        characters: The selected characters (columns character, grade), by which coverage and placement are measured.
+        characters: The selected characters (columns character, code_point, grade), by which coverage and placement are
+            measured.
 
     Returns:
         One row per face that a rule takes (or per Japanese face, of unlisted files that are included), sorted by
