@@ -179,6 +179,13 @@ def test_what_continues_a_stopped_training_stays(project, mlflow_store):
     assert {path.name for path in trainings.iterdir()} == {"1"}
 
 
+def test_what_mlflow_was_not_told_yet_is_sent_first(project):
+    waiting = project / "data/09_tracking/0123-4567.jsonl"
+    waiting.parent.mkdir()
+    waiting.write_text("{}\n")
+    assert f"Reports of runs wait in {waiting.parent}" in told(survey)
+
+
 @pytest.mark.parametrize(("status", "stays"), [("FINISHED", False), ("KILLED", True)])
 def test_what_a_checkpoint_does_not_say_its_run_says(project, mlflow_store, status, stays):
     trainings = project / "data/06_models/checkpoints/unet"

@@ -25,6 +25,8 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.files import sync
 from kanji_diffusion.hooks import ProjectContext
 from kanji_diffusion.sampling.lineage import is_version, model_version
+from kanji_diffusion.tracking.journal import SUFFIX
+from kanji_diffusion.tracking_hooks import waiting_folder
 from kanji_diffusion.training.checkpoint import is_finished
 
 DRAWN = ("generated", "generated_sheet", "requests")
@@ -70,9 +72,15 @@ def survey(context: ProjectContext, keep: int) -> list[Stored]:
             were used last.
 
     Raises:
-        KanjiDiffusionError: If MLflow does not answer what is needed, or does not know the run of a training that is
-            not finished.
+        KanjiDiffusionError: If MLflow does not answer what is needed, was not told yet, or does not know the run of a
+            training that is not finished.
     """
+    waiting = waiting_folder(context)
+    if any(waiting.glob(f"*{SUFFIX}")):
+        raise KanjiDiffusionError(
+            f"Reports of runs wait in {waiting}, and tell what is needed: send them to MLflow first, by `kedro "
+            "mlflow-replay` with the same `--env`."
+        )
     catalog, project = context.config_loader["catalog"], context.project_path
     folders = dict(_folders(catalog, project))
     checkpoints = project / catalog["checkpoints"]["filepath"]
