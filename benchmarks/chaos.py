@@ -18,41 +18,35 @@ Prints what failed and a table, and exits with 1 if anything did.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import multiprocessing
 import os
 import random
 import re
 import shutil
-import sqlite3
 import subprocess
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import chdir, closing, contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import psutil
 from benchmarks.project import copy_project, open_catalog
+from benchmarks.project_state import CHECKPOINTS, failures_in, failures_of_ends, look, unfinished
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 
-from kanji_diffusion import cli, pipeline_registry  # noqa: F401 - so that no child process imports the nodes again
+from kanji_diffusion import cli
 from kanji_diffusion.core import files
-from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets.local import LocalDataset
-from kanji_diffusion.sampling.lineage import is_version
-from kanji_diffusion.training.checkpoint import load_checkpoint
 
 _KILLS_PER_RUN = 4
 _OTHER_SEEDS = "--params=structure.seed=1,render.seed=1,evaluation.seed=1"
 _BALLAST = "ballast"
 _ROOM = 400 * 2**20
-_CHECKPOINTS = Path("data", "test", "06_models", "checkpoints")
 
 
 @dataclass
@@ -70,16 +64,6 @@ class Tally:
             print(f"{kind}, try {self.tried[kind]}: {failure}", flush=True)
 
 
-@dataclass(frozen=True)
-class State:
-    """What a project holds."""
-
-    artifacts: dict[tuple[str, str], str]
-    """(artifact, version) -> SHA-256 of its files and their names."""
-    finished: int
-    """Number of runs that MLflow has as finished."""
-
-
 class Runs:
     """Starts runs, and knows what one makes that nothing happens to.
 
@@ -95,9 +79,13 @@ class Runs:
 
     def __init__(self, root: Path, nodes: str) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__])
+        self._context.set_forkserver_preload(["kanji_diffusion.cli", "kanji_diffusion.pipeline_registry"])
         self.root, self.nodes = root, nodes
         self.straight = copy_project(root / "straight")
+        # The first child process waits until all is imported.
+        first = self._context.Process(target=int)
+        first.start()
+        first.join()
         began = time.perf_counter()
         self.expected = self.undisturbed(self.straight)
         self.seconds = time.perf_counter() - began
@@ -147,79 +135,22 @@ def fill_disk_at(folder: Path, free: int, ballast: Path) -> None:
     files._partial_folder = begin_when_full
 
 
-def look(project: Path) -> State:
-    """What a project holds now."""
-    data, found = project / "data" / "test", {}
-    # What is unfinished lies one folder deeper, below one with a dot.
-    for folder in (path for path in data.rglob("*") if is_version(path.name) and path.parent.name[0] != "."):
-        name = folder.parent.relative_to(data).as_posix()
-        content = hashlib.sha256()
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            # Where a model was loaded from has its version.
-            held = re.sub(rb'"_name_or_path": "[^"]*"', b"", path.read_bytes())
-            content.update(f"{path.relative_to(folder)} {hashlib.sha256(held).hexdigest()}\n".encode())
-        if name != "08_reporting/promotion_report.json":
-            found[name, folder.name] = content.hexdigest()
-    finished = query(project, "SELECT COUNT(*) FROM runs WHERE status = 'FINISHED'")
-    return State(found, int(finished or 0))
-
-
-def query(project: Path, sql: str) -> Any:
-    """The first value of the first row that MLflow's database answers; None without a database or such a table."""
-    if not (project / "mlflow.db").exists():
-        return None
-    with closing(sqlite3.connect(f"file:{project}/mlflow.db?mode=ro", uri=True)) as connection:
-        try:
-            return connection.execute(sql).fetchone()[0]
-        except sqlite3.OperationalError:
-            return None
-
-
-def failures_in(project: Path, before: State, *expected: dict[str, str]) -> list[str]:
-    """What is wrong with what a project holds, whatever happened to its runs.
-
-    Args:
-        project: The project.
-        before: What it held before.
-        expected: What undisturbed runs make, of each kind that the project saw.
-    """
-    now, failures = look(project), []
-    for name, version in before.artifacts:
-        if now.artifacts.get((name, version)) != before.artifacts[name, version]:
-            failures.append(f"{name} {version} is lost or changed")
-    for (name, version), digest in now.artifacts.items():
-        if digest not in {each.get(name) for each in expected}:
-            failures.append(f"{name} {version} is not that of an undisturbed run")
-    for folder in (project / _CHECKPOINTS).glob("*/*/step_*"):
-        try:
-            load_checkpoint(folder)
-        except KanjiDiffusionError as error:
-            failures.append(str(error))
-    if now.finished < before.finished or query(project, "PRAGMA integrity_check") not in ("ok", None):
-        failures.append("MLflow's database is damaged")
-    return failures
-
-
-def failures_of_ends(project: Path, before: State, ends: list[tuple[BaseProcess, dict[str, str]]]) -> list[str]:
-    """What is wrong with runs that were left to their end: child processes, and what undisturbed ones make."""
-    for child, _ in ends:
+def kill_at(moment: float, runs: Runs, project: Path, draw: random.Random) -> list[str]:
+    """Start a run and kill it after `moment` seconds, or sooner if it is quicker; what it left running."""
+    while True:
+        began = time.perf_counter()
+        child = runs.start(project)
+        child.join(moment)
+        if child.is_alive():
+            break
         if child.exitcode:
-            return [f"a run ended with {child.exitcode}: {(Path(child.name).read_text().splitlines() or [''])[-1]}"]
-    now, made = look(project), defaultdict[str, dict[str, str]](dict)
-    for name, version in now.artifacts.keys() - before.artifacts.keys():
-        made[version][name] = now.artifacts[name, version]
-    failures = [] if len(made) == len(ends) else [f"{len(ends)} runs made {len(made)} versions"]
-    for _, expected in ends:
-        if other := min((expected.items() ^ each.items() for each in made.values()), key=len, default={("all", "")}):
-            failures.append(f"other than undisturbed: {', '.join(sorted({name for name, _ in other}))}")
-    if now.finished != before.finished + len(ends):
-        failures.append(f"MLflow has {now.finished - before.finished} of {len(ends)} runs as finished")
-    return failures + [f"{path} was left behind" for path in unfinished(project)]
-
-
-def unfinished(project: Path) -> list[Path]:
-    """What killed runs have left of artifacts; a finished training does not look at its checkpoints any more."""
-    return [path for path in project.glob(f"data/test/**/{files.PARTIAL}*") if "checkpoints" not in path.parts]
+            return [f"it had ended with {child.exitcode} before: {Path(child.name).read_text()[-500:]}"]
+        moment = draw.uniform(0, time.perf_counter() - began)
+    started = psutil.Process(child.pid).children(recursive=True)
+    child.kill()
+    child.join()
+    _, alive = psutil.wait_procs(started, timeout=10)
+    return [f"its process {each.pid} lives on" for each in alive]
 
 
 def kill(runs: Runs, kills: int, draw: random.Random, tally: Tally) -> None:
@@ -231,14 +162,7 @@ def kill(runs: Runs, kills: int, draw: random.Random, tally: Tally) -> None:
         project = copy_project(runs.root / "killed")
         for moment in moments[first : first + _KILLS_PER_RUN]:
             before = look(project)
-            child = runs.start(project)
-            child.join(moment)
-            failures = [] if child.is_alive() else [f"it had ended with {child.exitcode} before"]
-            started = psutil.Process(child.pid).children(recursive=True) if child.is_alive() else []
-            child.kill()
-            child.join()
-            _, alive = psutil.wait_procs(started, timeout=10)
-            failures += [f"its process {each.pid} lives on" for each in alive]
+            failures = kill_at(moment, runs, project, draw)
             torn += bool(list(project.glob(f"data/test/**/{files.PARTIAL}*")))
             tally.add("kills", failures + failures_in(project, before, runs.expected))
         before = look(project)
@@ -255,7 +179,7 @@ def pair(runs: Runs, pairs: int, draw: random.Random, tally: Tally) -> None:
     seeds = [(_OTHER_SEEDS, runs.undisturbed(copy_project(runs.root / "other"), _OTHER_SEEDS)), ("", runs.expected)]
     project = copy_project(runs.root / "pairs")
     for number in range(pairs):
-        shutil.rmtree(project / _CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(project / CHECKPOINTS, ignore_errors=True)
         before, (options, theirs) = look(project), seeds[number % 2]
         ends = [(runs.start(project), runs.expected)]
         time.sleep(draw.uniform(0, 2))
@@ -314,7 +238,7 @@ def places(project: Path, nodes: str) -> list[tuple[Path, str]]:
     with chdir(project), open_catalog("test") as catalog:
         chosen = pipelines["__default__"].filter(node_names=nodes.split(",") if nodes else None)
         found = [(catalog.get(name), node.name) for node in chosen.nodes for name in node.outputs]
-    trained = [(project / _CHECKPOINTS / "vae", node.name) for node in chosen.nodes if "vae" in node.outputs]
+    trained = [(project / CHECKPOINTS / "vae", node.name) for node in chosen.nodes if "vae" in node.outputs]
     return trained + [(Path(made._filepath), node) for made, node in found if isinstance(made, LocalDataset)]
 
 
