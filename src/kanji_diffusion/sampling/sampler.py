@@ -22,8 +22,6 @@ from kanji_diffusion.diffusion.vae import decode
 
 # Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
 _CPU_BATCH, _ACCELERATOR_BATCH = 8, 64
-# Batches that few pictures are drawn in, at most: little of the last one is copies, and a single picture is a batch.
-_FEW_BATCHES = 4
 
 
 class DrawingSettings(Settings):
@@ -110,8 +108,7 @@ def _settle(
     """Choose what is left to choose.
 
     A batch size that is not given is the largest power of two whose pictures fit in half of the free memory: up to
-    8 on a CPU, up to 64 elsewhere. For few `pictures` it is smaller: the least power of two that draws them in four
-    batches.
+    8 on a CPU, up to 64 elsewhere. Fewer `pictures` are one batch, of the next power of two.
     """
     device = unet.device
     batch_size = _ACCELERATOR_BATCH if device.type != "cpu" else _CPU_BATCH
@@ -119,7 +116,7 @@ def _settle(
         batch_size = settings.batch_size
     else:
         if pictures:
-            batch_size = min(batch_size, 2 ** (-(-pictures // _FEW_BATCHES) - 1).bit_length())
+            batch_size = min(batch_size, 2 ** (pictures - 1).bit_length())
         while batch_size > 1 and 2 * batch_size * _bytes_per_picture(unet, vae) > _free_memory(device):
             batch_size //= 2
     halved = autocast_dtype(device, settings.precision) is not None
