@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import BaseModel, Field, ValidationError
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.coverage import missing_by_grade
@@ -24,6 +25,36 @@ _TOLD = 20
 
 NONSENSE = "gave an answer that makes no sense"
 """What is said of a font that made its child process answer what it likes."""
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _FaceFacts(BaseModel):
+    unusable: str = ""
+    lacking: list[int] = []
+    face_index: int = -1
+    postscript_name: str = ""
+    family: str = ""
+    full_name: str = ""
+    licence: str = ""
+    sha256: str = ""
+    axes: dict[str, _Finite] = {}
+    weight: int = 0
+    coverage: _Finite = 0.0
+    extent: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    centre_x: _Finite = math.nan
+    centre_y: _Finite = math.nan
+    stroke_style: str = ""
+    drawings: str = ""
+
+
+class _FileFacts(BaseModel):
+    faces: list[_FaceFacts] = []
+    others: list[str] = []
+    broken: list[tuple[int, str]] = []
+    unusable: str = NONSENSE
+    unfit: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,23 +83,26 @@ def found_faces(
     Raises:
         KanjiDiffusionError: The rule asks for what the file does not have.
     """
-    answer = reply.value if isinstance(reply.value, dict) else {}
-    if rule and "unfit" in answer:
+    try:
+        answer = _FileFacts.model_validate(reply.value or {})
+    except ValidationError:
+        answer = _FileFacts()
+    if rule and answer.unfit:
         raise KanjiDiffusionError(
-            f"Rule {rule.pattern!r} of `fonts.faces` does not fit the font file {path}: {answer['unfit']}."
+            f"Rule {rule.pattern!r} of `fonts.faces` does not fit the font file {path}: {answer.unfit}."
         )
-    faces = answer.get("faces") or [{"unusable": reply.failure or answer.get("unusable", NONSENSE)}]
-    others = ", ".join(answer.get("others", ()))
+    faces = answer.faces or [_FaceFacts(unusable=reply.failure or answer.unusable)]
+    others = ", ".join(answer.others)
     if rule is None and (others or len(faces) > 1):
         _LOGGER.info(
             "Font file %s is a collection: %s taken as Japanese%s.",
             path,
-            ", ".join(face["full_name"] for face in faces),
+            ", ".join(face.full_name for face in faces),
             others and f", not {others} (a rule of `fonts.faces` with `face` takes one)",
         )
-    for index, reason in answer.get("broken", ()):
+    for index, reason in answer.broken:
         _LOGGER.warning("Face %d of font file %s is skipped: it %s.", index, path, reason)
-    return [FoundFace(_row(folder, path, rule, face, characters), rule, face.get("drawings", "")) for face in faces]
+    return [FoundFace(_row(folder, path, rule, face, characters), rule, face.drawings) for face in faces]
 
 
 def without_copies(found: Sequence[FoundFace]) -> list[dict[str, Any]]:
@@ -136,28 +170,26 @@ def tell_default_instances(found: Sequence[FoundFace]) -> None:
         )
 
 
-def _row(
-    folder: Path, path: str, rule: FaceRule | None, facts: dict[str, Any], characters: pd.DataFrame
-) -> dict[str, Any]:
-    reason = facts.get("unusable", "")
-    if facts.get("coverage") and facts.get("lacking"):
-        lacking = characters.loc[characters["code_point"].isin(facts["lacking"]), "character"]
+def _row(folder: Path, path: str, rule: FaceRule | None, facts: _FaceFacts, characters: pd.DataFrame) -> dict[str, Any]:
+    reason = facts.unusable or ("" if facts.extent else NONSENSE)
+    if facts.coverage and facts.lacking:
+        lacking = characters.loc[characters["code_point"].isin(facts.lacking), "character"]
         reason += f" ({missing_by_grade(characters, set(lacking))})"
     return {
-        "face_id": _slug(path if reason else facts.get("postscript_name") or path),
+        "face_id": _slug(path if reason else facts.postscript_name or path),
         "path": path,
-        "face_index": facts.get("face_index", -1),
-        "axes": json.dumps(facts["axes"]) if facts.get("axes") else "",
-        "family": (rule and rule.family) or facts.get("family", PurePosixPath(path).stem),
-        "weight": facts.get("weight", 0),
-        "style": rule.style if rule else style_of_family(facts.get("family", path)) or facts.get("stroke_style", ""),
+        "face_index": facts.face_index,
+        "axes": json.dumps(facts.axes) if facts.axes else "",
+        "family": (rule and rule.family) or facts.family or PurePosixPath(path).stem,
+        "weight": facts.weight,
+        "style": rule.style if rule else style_of_family(facts.family or path) or facts.stroke_style,
         "held_out": bool(rule and rule.held_out),
-        "sha256": facts.get("sha256", ""),
-        "licence": facts.get("licence") or _licence_beside(folder, path),
-        "coverage": facts.get("coverage", 0.0),
-        "extent": facts.get("extent", math.nan),
-        "centre_x": facts.get("centre_x", math.nan),
-        "centre_y": facts.get("centre_y", math.nan),
+        "sha256": facts.sha256,
+        "licence": facts.licence or _licence_beside(folder, path),
+        "coverage": facts.coverage,
+        "extent": facts.extent or math.nan,
+        "centre_x": facts.centre_x,
+        "centre_y": facts.centre_y,
         "verdict": "rejected" if reason else "kept",
         "reason": reason,
     }

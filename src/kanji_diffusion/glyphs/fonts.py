@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from kanji_diffusion.core.cores import available_cores
 from kanji_diffusion.core.errors import KanjiDiffusionError
@@ -31,6 +31,7 @@ from kanji_diffusion.glyphs.worker import Limits, Reply, run_tasks
 _LOGGER = logging.getLogger(__name__)
 _FILES_PER_WORKER = 4
 _FACES_THAT_COMPARE = 3
+_FINDINGS = TypeAdapter(list[tuple[str, float, float, float]])
 _COLUMNS = [
     "face_id",
     "path",
@@ -237,14 +238,12 @@ def _audit_tasks(
 
 def _wrong_reply(reply: Reply, characters: int) -> str:
     """A hostile font may have made the child answer what it likes."""
-    findings = reply.value
-    shaped = isinstance(findings, list) and len(findings) == characters
-    typed = shaped and all(
-        isinstance(finding, list) and len(finding) == 4 and isinstance(finding[0], str) for finding in findings
-    )
-    if typed and len(reply.blob) == FEATURES * sum(finding[0] == "" for finding in findings):
-        return ""
-    return NONSENSE
+    try:
+        findings = _FINDINGS.validate_python(reply.value)
+    except ValidationError:
+        return NONSENSE
+    fit = sum(finding[0] == "" for finding in findings)
+    return "" if len(findings) == characters and len(reply.blob) == FEATURES * fit else NONSENSE
 
 
 def _offsets(usable: pd.DataFrame, measures: np.ndarray, fit: np.ndarray) -> np.ndarray:
