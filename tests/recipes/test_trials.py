@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from kanji_diffusion.core import progress
 from kanji_diffusion.recipes import trials as module
 from kanji_diffusion.recipes.arms import IMPROVED, NULL, ORIGINAL, PRACTICES, STEPS, arms
 from kanji_diffusion.recipes.comparison import recipe_figures, recipe_gains, run_trials, timed_figures
@@ -44,7 +45,8 @@ def test_the_arms_add_one_practice_or_take_one():
             assert arm.practices ^ every[arm.base].practices == {arm.practice}
 
 
-def test_a_stopped_comparison_loses_what_was_trained_last(trials, settings, counted, tmp_path):
+def test_a_stopped_comparison_loses_what_was_trained_last(trials, settings, counted, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
     calls, count = counted
     count.stop = 4
     with pytest.raises(KeyboardInterrupt):
@@ -56,7 +58,9 @@ def test_a_stopped_comparison_loses_what_was_trained_last(trials, settings, coun
     whole = run_trials(trials(tmp_path / "whole"), settings)
     assert 1 <= stopped - (len(calls) - stopped) <= 2
     assert [plain(trial) for trial in done] == [plain(trial) for trial in whole]
-    assert not list((tmp_path / "stopped").glob("*.partial"))
+    assert not list((tmp_path / "stopped").glob(".partial*"))
+    told = [record.getMessage() for record in caplog.records if record.name == progress.__name__]
+    assert told and all(line.startswith("comparing recipes: ") for line in told)
     again = len(calls)
     run_trials(trials(tmp_path / "whole"), settings)
     assert len(calls) == again

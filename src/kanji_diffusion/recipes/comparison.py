@@ -12,7 +12,6 @@ import pandas as pd
 from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.evaluation.intervals import crossed_interval
 from kanji_diffusion.recipes.arms import OPERATIONS, STEPS, Arm, arms
-from kanji_diffusion.recipes.curves import quiet
 from kanji_diffusion.recipes.glyphs import SYNONYM, TRAINED, ZERO_SHOT
 from kanji_diffusion.recipes.settings import RecipeSettings
 from kanji_diffusion.recipes.trials import Trial, Trials
@@ -101,7 +100,7 @@ def run_trials(trials: Trials, settings: RecipeSettings) -> list[Trial]:
     every = arms(settings.practices)
     done: list[Trial] = []
     dearer: list[Arm] = []
-    with quiet(), Progress("comparing recipes", settings.seeds * len(every), unit="trial") as progress:
+    with Progress("comparing recipes", settings.seeds * len(every), unit="trial") as progress:
         for seed in range(settings.seeds):
             trials.forget()
             here: dict[str, Trial] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 from diffusers import AutoencoderKL
 
+from kanji_diffusion.core.files import written_whole
 from kanji_diffusion.core.fingerprint import fingerprint
 from kanji_diffusion.core.hardware import autocast_dtype, choose_device
 from kanji_diffusion.diffusion import vae as vaes
@@ -24,6 +24,7 @@ from kanji_diffusion.evaluation.reading import score_ocr
 from kanji_diffusion.imaging.ink import hole_counts, stroke_overlap
 from kanji_diffusion.imaging.shapes import shape_vectors
 from kanji_diffusion.recipes.arms import IMPROVED, ORIGINAL, TODAY, Arm
+from kanji_diffusion.recipes.curves import quiet
 from kanji_diffusion.recipes.glyphs import SYNONYM, TRAINED, ZERO_SHOT, RealGlyphs, Texts
 from kanji_diffusion.recipes.models import ConvolutionalVAE
 from kanji_diffusion.recipes.settings import RecipeSettings
@@ -62,13 +63,8 @@ class TrialFolder:
 
     def save(self, key: Mapping[str, Any], report: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         """Keep a trial; a file is there as a whole or not at all."""
-        path = self._path(key)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{**arrays, "report": np.array(json.dumps(report))})
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with written_whole(self._path(key)) as path:
+            np.savez(path, allow_pickle=False, **{**arrays, "report": np.array(json.dumps(report))})
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,9 @@ class Trials:
         key = {"practices": self._effective(arm.practices), "seed": seed, "compute": round(compute, 4)}
         found = self._kept.load(key)
         if found is None:
-            self._kept.save(key, *self._try(arm, seed, compute))
+            with quiet():
+                tried = self._try(arm, seed, compute)
+            self._kept.save(key, *tried)
             found = self._kept.load(key)
             assert found is not None
         report, arrays = found
