@@ -70,23 +70,23 @@ class ComparedSampling(Settings):
     """How pictures are drawn."""
 
     original: DrawingSettings = Field(
-        DrawingSettings(sampler="ddpm", steps=100, guidance_scale=1.0, batch_size=32),
+        DrawingSettings(sampler="ddpm", steps=100, guidance_scale=1.0, batch_size=20),
         description="Without the practice `sampling`.",
     )
     improved: DrawingSettings = Field(
-        DrawingSettings(sampler="plms", steps=50, guidance_scale=7.5, batch_size=32),
+        DrawingSettings(sampler="plms", steps=50, guidance_scale=7.5, batch_size=20),
         description="With the practice `sampling`.",
     )
     today: DrawingSettings = Field(
-        DrawingSettings(sampler="ddim", steps=8, guidance_scale=3.0, batch_size=32),
+        DrawingSettings(sampler="ddim", steps=8, guidance_scale=3.0, batch_size=20),
         description="Of the recipe of today.",
     )
     timed: tuple[DrawingSettings, ...] = Field(
         (
-            DrawingSettings(sampler="ddpm", steps=1000, guidance_scale=1.0, batch_size=32),
-            DrawingSettings(sampler="plms", steps=50, guidance_scale=1.0, batch_size=32),
-            DrawingSettings(sampler="plms", steps=50, guidance_scale=3.0, batch_size=32),
-            DrawingSettings(sampler="ddim", steps=8, guidance_scale=1.0, batch_size=32),
+            DrawingSettings(sampler="ddpm", steps=1000, guidance_scale=1.0, batch_size=20),
+            DrawingSettings(sampler="plms", steps=50, guidance_scale=1.0, batch_size=20),
+            DrawingSettings(sampler="plms", steps=50, guidance_scale=3.0, batch_size=20),
+            DrawingSettings(sampler="ddim", steps=8, guidance_scale=1.0, batch_size=20),
         ),
         description="Further settings by which the original, the improved and today's model are drawn to compare time.",
     )
@@ -96,7 +96,7 @@ class LadderSettings(Settings):
     """The learning rates that are tried for a few steps each, to find the largest that still trains."""
 
     rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.01, 0.03, 0.1, 0.3), description="Learning rates, ascending; none for no ladder."
+        (0.003, 0.01, 0.03, 0.1), description="Learning rates, ascending; none for no ladder."
     )
     steps: int = Field(25, ge=6, description="Steps at each rate.")
     falls_to: float = Field(

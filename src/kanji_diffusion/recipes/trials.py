@@ -162,18 +162,19 @@ class Trials:
             self._trained[name] = train_recipe(practices, vae, images, texts, self.settings, self.today, seed, compute)
         trained = self._trained[name]
         drawing = self._drawing(practices)
-        parts, pictures = [], {}
-        for kind, requests in texts.requests.groupby("kind", sort=False):
-            states = trained.encoder.states(["", *requests["text"]])
-            # Equal places have equal noise in all recipes of a seed.
-            seeds = [10_000 * seed + _FIRST_SEED[str(kind)] + place for place in range(len(requests))]
-            pictures[kind] = _draw(trained, vae, states, seeds, drawing)
-            parts.append(self._scores(requests, pictures[kind]))
+        requests = texts.requests
+        # Equal places have equal noise in all recipes of a seed.
+        places = requests["kind"].map(_FIRST_SEED) + requests.groupby("kind").cumcount()
+        states = trained.encoder.states(["", *requests["text"]])
+        pictures = _draw(trained, vae, states, (10_000 * seed + places).tolist(), drawing)
+        kinds = requests.groupby("kind", sort=False).indices
+        parts = [self._scores(requests.iloc[rows], pictures[rows]) for rows in kinds.values()]
+        drawn = pictures[kinds[TRAINED]]
         report = trained.report | {"scores": pd.concat(parts).to_dict("list"), "autoencoder": autoencoder}
-        report["distance"] = self._distance(pictures[TRAINED])
+        report["distance"] = self._distance(drawn)
         if arm.name in (ORIGINAL, IMPROVED, TODAY) and compute == 1:
             report["timed"] = self._timed(trained, vae, texts)
-        return report, {"pictures": pictures[TRAINED]}
+        return report, {"pictures": drawn}
 
     def vae(self, grouped: bool | None, seed: int) -> tuple[AutoencoderKL, dict[str, Any]]:
         """The autoencoder of recipes with the practice `norm` or without it (None: of today), and its figures."""
