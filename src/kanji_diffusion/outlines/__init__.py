@@ -1,0 +1,1 @@
+"""From a picture to outlines: cubic curves, SVG, a font."""
