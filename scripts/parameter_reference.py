@@ -20,7 +20,7 @@ from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from kanji_diffusion.core.settings import model_of
-from kanji_diffusion.parameters import READ_BY_HOOKS
+from kanji_diffusion.parameters import READ_BY_CONSTRUCTION, READ_BY_HOOKS
 from kanji_diffusion.pipelines import (
     compare_recipes,
     evaluate,
@@ -45,6 +45,7 @@ PIPELINES = {
     "compare_recipes": [compare_recipes.create_pipeline()],
     "generate": [generate.create_pipeline(named=True), generate.create_pipeline(replay=True)],
 }
+READ_BY_NO_NODE = READ_BY_HOOKS | READ_BY_CONSTRUCTION
 # Models of several groups: a group lists what conf/base sets of them, and a table of their own lists the rest.
 SHARED: dict[type[BaseModel], str] = {
     TrainingSettings: "Training",
@@ -135,13 +136,13 @@ def _tables(group: str, value: Any, models: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_single(group: str, models: Mapping[str, Any]) -> bool:
-    return group in READ_BY_HOOKS or (group in models and issubclass(_known(models[group]), RootModel))
+    return group in READ_BY_NO_NODE or (group in models and issubclass(_known(models[group]), RootModel))
 
 
 def _single(path: str, hint: Any, value: Any) -> Row:
     """The row of a parameter that is no group."""
-    if path in READ_BY_HOOKS:
-        return Row(path, _shown(value), *READ_BY_HOOKS[path])
+    if path in READ_BY_NO_NODE:
+        return Row(path, _shown(value), *READ_BY_NO_NODE[path])
     model = _known(hint)
     root = model.model_fields["root"]
     # Models of lists also take a single text.

@@ -130,6 +130,9 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("style=brsh", "Unknown style 'brsh' (did you mean 'brush'?): choose one of brush, gothic, handwritten, mincho"),
     ("style=[brush,neon]", "Unknown style 'neon': choose one of brush, gothic, handwritten, mincho"),
     ("style=", "Parameter `style` is ['']: give a style, a list of styles, or `all`."),
+    ("formats=jpg", "Parameter `formats` is 'jpg': give png, svg, or a list of them."),
+    ("formats=[png,[svg]]", "Parameter `formats` is ['png', ['svg']]: give png, svg, or a list of them."),
+    ("formats=[]", "Parameter `formats` is []: give png, svg, or a list of them."),
     # Values that do not go together.
     ('captions.template="{subject} {nope}"', "must hold {subject} and may hold {style}, {medium} and {quality}"),
     ("unet.channels=[64]", "`unet` cannot be used: `cross_attention` has 2 entries and `channels` 1; give one for"),

@@ -38,6 +38,7 @@ ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "cluster"]
 VARIANTS = [
     generate.create_pipeline(named=True),
     generate.create_pipeline(replay=True),
+    generate.create_pipeline(svg=True),
 ]
 
 # Models that several groups share, so that the groups differ from their defaults.
@@ -130,7 +131,7 @@ def test_what_base_sets_is_the_default_of_its_model():
 def test_every_group_of_parameters_is_asked_for(configuration):
     parameters, _, pipelines, _ = configuration
     asked = {name.removeprefix("params:").split(".")[0] for p in everything(pipelines) for name in p.inputs()}
-    assert set(parameters) - asked == {"threads"}
+    assert set(parameters) - asked == {"threads", "formats"}
 
 
 def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configuration):

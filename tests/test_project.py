@@ -245,13 +245,16 @@ def test_the_released_model_draws_before_anything_was_trained(project, kedro_run
     conf = project / "conf" / "fresh"
     conf.mkdir()
     (conf / "globals.yml").write_text("data: data/fresh\n")
-    asked = '--params=prompt=["forest","horse","flower"],style=gothic'
+    asked = '--params=prompt=["forest","horse","flower"],style=gothic,formats=[png,svg]'
     done = kedro_run_here("--env=fresh", "--pipelines=generate", asked)
     assert done.exit_code == 0, done.stderr
     pictures = [read_picture(path) for path in sorted((project / "data/fresh").rglob("generated/*.png"))]
     assert [lineage.word for _, lineage in pictures] == ["forest", "horse", "flower"]
     assert all(lineage.model_version is None for _, lineage in pictures)
     assert read_texts(np.stack([pixels for pixels, _ in pictures])) == ["森", "馬", "花"]
+    drawn = sorted((project / "data/fresh").rglob("generated_svgs/*.svg"))
+    assert [path.stem for path in drawn] == [path.stem for path in sorted((project / "data/fresh").rglob("*_0.png"))]
+    assert set(map(str, drawn)) <= set(done.stdout.splitlines())
 
 
 def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro_run_here):

@@ -26,7 +26,7 @@ from kedro_mlflow.config.kedro_mlflow_config import KedroMlflowConfig
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.hardware import set_threads
-from kanji_diffusion.datasets import PictureFolderDataset, RawPathDataset
+from kanji_diffusion.datasets import FontFileDataset, PictureFolderDataset, RawPathDataset, SvgFolderDataset
 from kanji_diffusion.datasets.local import refuse_unsavable
 from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.parameters import (
@@ -151,7 +151,7 @@ class ProjectHooks:
     def __init__(self) -> None:
         self._catalog: CatalogProtocol | None = None
         self._parameters: dict[str, Any] = {}
-        self._pictures: list[Path] = []
+        self._drawn: list[Path] = []
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -174,7 +174,7 @@ class ProjectHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Check and pin what the run reads, before it is opened in MLflow."""
-        self._catalog, self._pictures = catalog, []
+        self._catalog, self._drawn = catalog, []
         _refuse_unread_versions(run_params["load_versions"] or {}, pipeline)
         context = current_context()
         assert context is not None
@@ -199,16 +199,18 @@ class ProjectHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Note where pictures were drawn."""
+        """Note where pictures and fonts were drawn."""
         dataset = versioned(self._catalog, dataset_name)
-        if isinstance(dataset, PictureFolderDataset):
-            self._pictures += [Path(dataset._get_load_path()) / f"{name}.png" for name in data]
+        if isinstance(dataset, PictureFolderDataset | SvgFolderDataset):
+            self._drawn += [Path(dataset._get_load_path()) / f"{name}{dataset.suffix}" for name in data]
+        elif isinstance(dataset, FontFileDataset):
+            self._drawn.append(Path(dataset._get_load_path()))
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
-        """Say once more, below the log, where the pictures are that were drawn."""
+        """Say once more, below the log, where the pictures and fonts are that were drawn."""
         with suppress(BrokenPipeError):  # as with `kedro run | head`
-            for path in self._pictures:
+            for path in self._drawn:
                 print(path)
 
     @hook_impl

@@ -37,12 +37,19 @@ from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.scoring.filtering import FilterSettings
 from kanji_diffusion.training.settings import TrainingSettings, require_equal_parts
 
-# Parameters that no node reads: what is allowed, and what they do.
+# Parameters that no node reads, but hooks or what builds the pipelines: what is allowed, and what they do.
 READ_BY_HOOKS = {
     "threads": (
         "whole number, at least 1, or null",
         "CPU threads of torch and of the libraries under it; null for all cores that the process may use.",
-    )
+    ),
+}
+READ_BY_CONSTRUCTION = {
+    "formats": (
+        "`png`, `svg`, or a list of them",
+        "What is written of each picture: the PNG, which carries the lineage, always; with `svg` an SVG of its outline "
+        "beside it.",
+    ),
 }
 # Groups of parameters of models that are trained in one process.
 _JUDGES = ("recogniser", "components", "clip")
@@ -54,6 +61,7 @@ _BUILT_BY = {
     "stages": ("train_unet",),
     "model": ("generate",),
     "replay": ("generate",),
+    "formats": ("generate",),
     "candidates.count": ("generate",),
 }
 

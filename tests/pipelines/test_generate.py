@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion.schedule import SAMPLERS
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.outlines.svg import svg_path
+from kanji_diffusion.outlines.trace import trace
 from kanji_diffusion.pipelines.generate import nodes, variant
 from kanji_diffusion.pipelines.generate.nodes import ModelName, NegativePrompt
 from kanji_diffusion.sampling.candidates import CandidateSettings, candidate_seeds
@@ -229,6 +232,22 @@ def test_the_pipeline_needs_only_what_the_parameters_ask_for():
     assert needs(model="folder", candidates={"count": 4}) == {"earlier_models"} | evaluators
     assert needs(replay="water.png") == needs(replay="water.png", trained=False) == {"earlier_models"}
     assert needs(replay="water.png", model="released") == {"earlier_models"}
+    assert "generated_svgs" in nodes_of(formats=["png", "svg"]).all_outputs() & nodes_of(formats="svg").all_outputs()
+    assert "generated_svgs" not in nodes_of(formats=["png"]).all_outputs() | nodes_of(replay="a.png").all_outputs()
+
+
+def test_an_svg_is_the_outline_of_its_picture_and_has_its_lineage(models, drawn):
+    pictures = PictureFolderDataset(filepath=str(drawn)).load()
+    drawings = nodes.trace_pictures(pictures)
+    assert list(drawings) == list(pictures)
+    name, picture = next(iter(pictures.items()))
+    root = ElementTree.fromstring(drawings[name])
+    texts = {each.get("id"): each.text for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert root.findtext("{http://www.w3.org/2000/svg}title") == "water (brush kanji)"
+    assert texts == {key: text for key, text in picture.info.items() if key != "Title"}
+    assert json.loads(texts["kanji-diffusion"])["seed"] == 5
+    (path,) = root.iter("{http://www.w3.org/2000/svg}path")
+    assert path.get("d") == svg_path(trace(np.asarray(picture)))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import RootModel, field_validator
@@ -10,6 +11,8 @@ from transformers import ResNetForImageClassification
 from kanji_diffusion.datasets.model_source import RELEASED, ModelResolver
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.imaging.grid import sheet
+from kanji_diffusion.outlines.svg import svg
+from kanji_diffusion.outlines.trace import trace
 from kanji_diffusion.sampling.candidates import CandidateSettings, repeat_requests, score_candidates
 from kanji_diffusion.sampling.export import TextToKanji
 from kanji_diffusion.sampling.lineage import embed_lineage, read_picture
@@ -76,6 +79,15 @@ def draw_and_score(
     kept, pictures = drawn.iloc[best], pictures[best]
     carrying = embed_lineage(model.pipeline, kept, pictures, settings, negative_prompt.root, candidates, scores)
     return kept, carrying, request_sheet(kept, pictures)
+
+
+def trace_pictures(pictures: dict[str, Image.Image]) -> dict[str, str]:
+    """An SVG of the outline of each picture, with its title and its lineage."""
+    texts = {name: {str(key): str(text) for key, text in each.info.items()} for name, each in pictures.items()}
+    return {
+        name: svg(trace(np.asarray(each)), texts[name].pop("Title", name), texts[name])
+        for name, each in pictures.items()
+    }
 
 
 def replay_picture(

@@ -7,11 +7,12 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.pipelines.generate import nodes
 from kanji_diffusion.sampling.requests import list_requests
 
 
-def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = False) -> Pipeline:
+def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = False, svg: bool = False) -> Pipeline:
     """Prompt → pictures.
 
     Args:
@@ -19,6 +20,7 @@ def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = 
             `text_to_kanji` of the catalog.
         scored: Whether the catalog's evaluators score the pictures; needed for more than one candidate.
         replay: Whether the parameter `replay` names a picture that is drawn again, in place of prompts.
+        svg: Whether an SVG is written of each picture.
     """
     if replay:
         again = Node(
@@ -58,7 +60,9 @@ def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = 
         ["requests", "generated", "generated_sheet"],
         name="draw_requests",
     )
-    return Pipeline([listed, drawing, *(loaded if named else [])], tags="generate")
+    tracing = [Node(nodes.trace_pictures, "generated", "generated_svgs", name="trace_pictures")]
+    chosen = [listed, drawing, *(loaded if named else []), *(tracing if svg else [])]
+    return Pipeline(chosen, tags="generate")
 
 
 def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
@@ -74,4 +78,16 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
     named = parameters.get("model") is not None or not trained
     candidates = parameters.get("candidates")
     several = isinstance(candidates, Mapping) and candidates.get("count") != 1
-    return {"named": named, "scored": several or not named, "replay": parameters.get("replay") is not None}
+    return {
+        "named": named,
+        "scored": several or not named,
+        "replay": parameters.get("replay") is not None,
+        "svg": _wants_svg(parameters.get("formats", "png")),
+    }
+
+
+def _wants_svg(formats: Any) -> bool:
+    given = [formats] if isinstance(formats, str) else formats
+    if not isinstance(given, list) or not given or not all(each in ("png", "svg") for each in given):
+        raise KanjiDiffusionError(f"Parameter `formats` is {formats!r}: give png, svg, or a list of them.")
+    return "svg" in given
