@@ -17,6 +17,8 @@ _CORNER = 0.9
 _PROMINENCE = 0.35
 _PLATEAU = 0.05
 _ROUNDS = 4
+# Cosine of the largest angle at which a line may leave its tangent.
+_STRAIGHT = 0.985
 
 
 def fit_curves(points: np.ndarray, tolerance: float) -> list[Segment]:
@@ -126,7 +128,7 @@ def _fit(points: np.ndarray, start: np.ndarray | None, end: np.ndarray | None, t
         end: Tangent at the last, into the curve.
         tolerance: As in `fit_curves`.
     """
-    if len(points) < 3 or _bulge(points) < tolerance:
+    if len(points) < 3 or (_bulge(points) < tolerance and _goes_straight_on(points, start, end)):
         return [points[[0, -1]]]
     reach = min(_REACH, len(points) - 1)
     start = _unit(points[reach] - points[0]) if start is None else start
@@ -151,6 +153,12 @@ def _bulge(points: np.ndarray) -> float:
     """Largest distance from the line between the ends."""
     x, y = _unit(points[-1] - points[0])
     return float(np.abs((points - points[0]) @ (-y, x)).max())
+
+
+def _goes_straight_on(points: np.ndarray, start: np.ndarray | None, end: np.ndarray | None) -> bool:
+    """Whether the line between the ends has the tangents that it must have."""
+    line = _unit(points[-1] - points[0])
+    return all(tangent is None or tangent @ along > _STRAIGHT for tangent, along in ((start, line), (end, -line)))
 
 
 def _least_squares(points: np.ndarray, times: np.ndarray, start: np.ndarray, end: np.ndarray) -> Segment:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from fontTools.pens.svgPathPen import SVGPathPen
@@ -13,19 +12,17 @@ from kanji_diffusion.outlines.trace import ASCENT, EM, Outline
 _NAMESPACE = "http://www.w3.org/2000/svg"
 
 
-def svg(outline: Outline, title: str, metadata: Mapping[str, str]) -> str:
+def svg(outline: Outline, title: str, metadata: str = "") -> str:
     """An SVG of one glyph: a square of 1000 units, the em, with one path.
 
     Args:
         outline: Of the glyph.
         title: What it shows, for people and for screen readers.
-        metadata: Further texts by name, such as the lineage.
+        metadata: What else is known of it, such as the lineage in JSON.
     """
     root = Element("svg", {"xmlns": _NAMESPACE, "viewBox": f"0 0 {EM} {EM}", "role": "img"})
     SubElement(root, "title").text = _printable(title)
-    kept = SubElement(root, "metadata")
-    for name, text in metadata.items():
-        SubElement(kept, "text", {"id": _printable(name)}).text = _printable(text)
+    SubElement(root, "metadata").text = _printable(metadata)
     SubElement(root, "path", {"d": svg_path(outline)})
     indent(root)
     return tostring(root, encoding="unicode", xml_declaration=False) + "\n"

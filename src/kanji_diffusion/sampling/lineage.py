@@ -22,7 +22,9 @@ from kanji_diffusion.sampling.export import model_fingerprint
 from kanji_diffusion.sampling.sampler import DrawingSettings
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}\.\d{2}\.\d{2}\.\d{3}Z")
-_KEY, _CHECKSUM = "kanji-diffusion", "kanji-diffusion-sha256"
+LINEAGE = "kanji-diffusion"
+"""The key of the lineage among the texts of a picture."""
+_CHECKSUM = "kanji-diffusion-sha256"
 
 
 class Lineage(Settings):
@@ -49,7 +51,7 @@ class Lineage(Settings):
         """A picture of `pixels` uint8 `[H, W]` that carries this lineage when it is saved with its texts."""
         picture = Image.fromarray(pixels)
         text = self.model_dump_json()
-        picture.info.update({"Title": self.prompt, _KEY: text, _CHECKSUM: _checksum(text, pixels)})
+        picture.info.update({"Title": self.prompt, LINEAGE: text, _CHECKSUM: _checksum(text, pixels)})
         return picture
 
 
@@ -121,7 +123,7 @@ def model_version(path: Path) -> str | None:
     """The catalog version of the model that a PNG says it was drawn by, unchecked; None if it says none."""
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            version = json.loads(picture.info[_KEY])["model_version"]
+            version = json.loads(picture.info[LINEAGE])["model_version"]
     except (OSError, SyntaxError, ValueError, KeyError, TypeError):
         return None
     return version if isinstance(version, str) else None
@@ -135,16 +137,16 @@ def read_picture(path: Path) -> tuple[np.ndarray, Lineage]:
             the pixels were altered.
     """
     texts, pixels = _open(path)
-    if _KEY not in texts:
+    if LINEAGE not in texts:
         raise KanjiDiffusionError(
             f"{path} carries no lineage: name a PNG as `generate` wrote it, which no other program has saved again."
         )
-    if texts.get(_CHECKSUM) != _checksum(texts[_KEY], pixels):
+    if texts.get(_CHECKSUM) != _checksum(texts[LINEAGE], pixels):
         raise KanjiDiffusionError(
             f"The lineage or the pixels of {path} were altered: name the PNG as `generate` wrote it."
         )
     try:
-        return pixels, Lineage.model_validate_json(texts[_KEY])
+        return pixels, Lineage.model_validate_json(texts[LINEAGE])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"

@@ -15,7 +15,7 @@ from kanji_diffusion.outlines.svg import svg
 from kanji_diffusion.outlines.trace import trace
 from kanji_diffusion.sampling.candidates import CandidateSettings, repeat_requests, score_candidates
 from kanji_diffusion.sampling.export import TextToKanji
-from kanji_diffusion.sampling.lineage import embed_lineage, read_picture
+from kanji_diffusion.sampling.lineage import LINEAGE, embed_lineage, read_picture
 from kanji_diffusion.sampling.replay import PicturePath, check_model, recorded_version, redraw
 from kanji_diffusion.sampling.requests import PlanSettings, draw_rows, plan_requests, prompt_fault, request_sheet
 from kanji_diffusion.sampling.sampler import SamplingSettings, place
@@ -83,9 +83,8 @@ def draw_and_score(
 
 def trace_pictures(pictures: dict[str, Image.Image]) -> dict[str, str]:
     """An SVG of the outline of each picture, with its title and its lineage."""
-    texts = {name: {str(key): str(text) for key, text in each.info.items()} for name, each in pictures.items()}
     return {
-        name: svg(trace(np.asarray(each)), texts[name].pop("Title", name), texts[name])
+        name: svg(trace(np.asarray(each)), each.info.get("Title", name), each.info.get(LINEAGE, ""))
         for name, each in pictures.items()
     }
 
