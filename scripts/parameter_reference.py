@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from kanji_diffusion.core.settings import model_of
 from kanji_diffusion.parameters import READ_BY_CONSTRUCTION, READ_BY_HOOKS
 from kanji_diffusion.pipelines import (
+    build_font,
     compare_recipes,
     evaluate,
     filter_glyphs,
@@ -44,6 +45,7 @@ PIPELINES = {
     "evaluate": [evaluate.create_pipeline()],
     "compare_recipes": [compare_recipes.create_pipeline()],
     "generate": [generate.create_pipeline(named=True), generate.create_pipeline(replay=True)],
+    "build_font": [build_font.create_pipeline(named=True)],
 }
 READ_BY_NO_NODE = READ_BY_HOOKS | READ_BY_CONSTRUCTION
 # Models of several groups: a group lists what conf/base sets of them, and a table of their own lists the rest.

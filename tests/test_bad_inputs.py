@@ -150,7 +150,7 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("threads=100000", "Parameter `threads` is 100000, but this process may use "),
     (("--env=gpuu",), "There is no environment `gpuu` in "),
     (("--env=/tmp",), "There is no environment `/tmp` in "),
-    (("--pipeline=generat",), "There is no pipeline `generat`: choose among __default__, compare_recipes, evaluate"),
+    (("--pipeline=generat",), "There is no pipeline `generat`: choose among __default__, build_font, compare_recipes"),
     (("--pipeline=generate", "--pipelines=train_vae"), "'--pipeline' and '--pipelines' cannot be used together"),
     (("--nodes=dream",), "Pipeline does not contain nodes named ['dream']."),
     (("--runner=Nope",), "There is no runner `Nope`: choose SequentialRunner or ThreadRunner."),

@@ -17,6 +17,7 @@ from kanji_diffusion.diffusion.vae import autoencoder, factor
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.parameters import check_together
 from kanji_diffusion.pipelines import (
+    build_font,
     compare_recipes,
     evaluate,
     filter_glyphs,
@@ -77,6 +78,7 @@ def configure(env):
         "evaluate": evaluate.create_pipeline(composed=composed),
         "compare_recipes": compare_recipes.create_pipeline(),
         "generate": generate.create_pipeline(),
+        "build_font": build_font.create_pipeline(),
     }
     return parameters, loader["catalog"], pipelines, stages
 

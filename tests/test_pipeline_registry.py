@@ -3,7 +3,16 @@
 from kedro.framework import project as kedro_project
 from kedro.framework.session import KedroSession
 
-PIPELINES = ["render_glyphs", "filter_glyphs", "train_vae", "train_unet", "evaluate", "generate", "compare_recipes"]
+PIPELINES = [
+    "render_glyphs",
+    "filter_glyphs",
+    "train_vae",
+    "train_unet",
+    "evaluate",
+    "generate",
+    "build_font",
+    "compare_recipes",
+]
 
 
 def test_each_pipeline_is_a_namespace_of_its_nodes_and_of_nothing_else(project, kedro_run_here):

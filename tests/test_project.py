@@ -314,6 +314,7 @@ def test_kedro_lists_pipelines_and_datasets(kedro, finished):
         "train_unet",
         "evaluate",
         "generate",
+        "build_font",
         "compare_recipes",
     ):
         assert name in listed.stdout

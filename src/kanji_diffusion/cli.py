@@ -37,8 +37,11 @@ from kanji_diffusion.hooks import ProjectContext, project_root
 from kanji_diffusion.tracking import journal
 from kanji_diffusion.tracking_hooks import waiting_folder
 
-TEXT_PARAMETERS = ("model", "negative_prompt", "parts", "prompt", "prompts_file", "replay", "style")
-"""Parameters of `generate` that are text, or lists of texts."""
+TEXT_PARAMETERS = (
+    "model", "negative_prompt", "parts", "prompt", "prompts_file", "replay", "style",
+    "typeface.family", "typeface.license", "typeface.meanings", "typeface.meanings_file",
+)  # fmt: skip
+"""Parameters of `generate` and `build_font` that are text, or lists of texts."""
 _TRUTH = ("true", "false")
 
 

@@ -59,10 +59,11 @@ _PROMPTS = ("prompt", "prompts_file", "parts")
 _BUILT_BY = {
     "captions.shares": ("render_glyphs", "filter_glyphs", "train_unet", "evaluate"),
     "stages": ("train_unet",),
-    "model": ("generate",),
+    "model": ("generate", "build_font"),
     "replay": ("generate",),
     "formats": ("generate",),
     "candidates.count": ("generate",),
+    "typeface.reader": ("build_font",),
 }
 
 

@@ -12,6 +12,7 @@ from kanji_diffusion.hooks import (
     trains_text_encoder,
 )
 from kanji_diffusion.pipelines import (
+    build_font,
     compare_recipes,
     evaluate,
     filter_glyphs,
@@ -39,7 +40,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluate": evaluate.create_pipeline(composed=composed),
     }
     further = {"compare_recipes": compare_recipes.create_pipeline()}
-    drawing = {"generate": generate.create_pipeline(**generate.variant(configured_parameters(), has_trained_model()))}
+    given = configured_parameters(), has_trained_model()
+    drawing = {
+        "generate": generate.create_pipeline(**generate.variant(*given)),
+        "build_font": build_font.create_pipeline(**build_font.variant(*given)),
+    }
     named = {
         name: Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
         for name, pipeline in (making | drawing | further).items()

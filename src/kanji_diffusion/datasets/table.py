@@ -17,12 +17,13 @@ from kanji_diffusion.datasets.local import LocalDataset
 from kanji_diffusion.imaging.pictures import IMAGE, PictureArray, PictureDtype
 
 _FEATURES = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+_FORMATS = {".arrow": "ipc", ".csv": "csv"}
 # Small enough to be read one by one, large enough to compress well.
 _ROWS_PER_GROUP = 4096
 
 
 class TableDataset(LocalDataset[pd.DataFrame]):
-    """A pandas table kept as Parquet, or as Arrow if the file is named `.arrow`; the index is not kept.
+    """A pandas table kept as Parquet, as Arrow if the file is named `.arrow`, or as text if `.csv`; without its index.
 
     Arrow is not compressed and is memory-mapped, so that a table of pictures opens at once, takes no memory for
     pictures that nobody looks at, and is shared by all processes that read it.
@@ -32,6 +33,9 @@ class TableDataset(LocalDataset[pd.DataFrame]):
     """
 
     def _read(self, path: Path) -> pd.DataFrame:
+        if path.suffix == ".csv":
+            # The meaning "null" is no missing one.
+            return pd.read_csv(path, keep_default_na=False, na_values=[""])
         mapped = path.absolute() if path.suffix == ".arrow" else None
         if mapped:
             table = pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all()
@@ -44,6 +48,9 @@ class TableDataset(LocalDataset[pd.DataFrame]):
         return data
 
     def _write(self, data: pd.DataFrame, path: Path) -> None:
+        if path.suffix == ".csv":
+            data.to_csv(path, index=False)
+            return
         table = pa.Table.from_pandas(data.drop(columns="image", errors="ignore"), preserve_index=False)
         if "image" in data:
             images = pa.chunked_array(data["image"].astype(PictureDtype()).array.chunks(), IMAGE)
@@ -58,7 +65,7 @@ class TableDataset(LocalDataset[pd.DataFrame]):
     def preview(self, nrows: int = 20) -> TablePreview:
         """Give the first `nrows` rows to Kedro-Viz, without the pictures."""
         path = Path(self._get_load_path())
-        table = dataset(path, format="ipc" if path.suffix == ".arrow" else "parquet")
+        table = dataset(path, format=_FORMATS.get(path.suffix, "parquet"))
         columns = [field.name for field in table.schema if not _is_picture(field.type)]
         rows = table.head(nrows, columns=columns).to_pylist()
         data = [[_plain(row[column]) for column in columns] for row in rows]

@@ -190,8 +190,8 @@ def _unplanned(word: str) -> list[Plan]:
     return []
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
+def read_prompts(path: Path, parameter: str = "prompts_file") -> list[str]:
+    """The lines of a text file, named by a parameter, that are not blank.
 
     Raises:
         KanjiDiffusionError: If it cannot be read, is no text, or holds no prompt.
@@ -201,14 +201,14 @@ def read_prompts(path: Path) -> list[str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise KanjiDiffusionError(
-            f"Parameter `prompts_file` is {path}, which cannot be read ({reason}): give a text file with a meaning in "
+            f"Parameter `{parameter}` is {path}, which cannot be read ({reason}): give a text file with a meaning in "
             "each line."
         ) from error
     lines = [line for line in text.splitlines() if line.strip()]
     faults = (f"has the line {line[:40]!r}, which {fault}" for line in lines if (fault := prompt_fault(line)))
     if problem := next(faults, None if lines else "is empty"):
         raise KanjiDiffusionError(
-            f"Parameter `prompts_file` is {path}, which {problem}: give a text file with a meaning in each line."
+            f"Parameter `{parameter}` is {path}, which {problem}: give a text file with a meaning in each line."
         )
     return lines
 

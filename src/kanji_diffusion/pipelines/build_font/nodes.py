@@ -1,0 +1,71 @@
+"""Nodes of build_font."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+from transformers import ResNetForImageClassification
+
+from kanji_diffusion.core.cluster import ClusterSettings
+from kanji_diffusion.evaluation.invented import list_meanings
+from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.outlines.typeface import build_typeface
+from kanji_diffusion.sampling.best import draw_best
+from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.readers import OcrReader, RecogniserReader
+from kanji_diffusion.sampling.requests import Seed, Styles
+from kanji_diffusion.sampling.sampler import SamplingSettings
+from kanji_diffusion.sampling.typeface import (
+    TypefaceSettings,
+    choose_meanings,
+    font_names,
+    glyph_requests,
+    only_style,
+    planner_of,
+)
+from kanji_diffusion.scoring.components import ComponentRecogniser
+
+logger = logging.getLogger(__name__)
+
+
+def draw_glyphs(
+    model: TextToKanji,
+    captions: CaptionSettings,
+    styles: Styles | None,
+    seed: Seed,
+    sampling: SamplingSettings,
+    typeface: TypefaceSettings,
+    cluster: ClusterSettings,
+    checkpoints: Path,
+    recogniser: ResNetForImageClassification | None = None,
+    component_recogniser: ComponentRecogniser | None = None,
+) -> pd.DataFrame:
+    """The best drawing of each glyph of the font; the OCR engine reads them if there is no recogniser."""
+    style, planner = only_style(styles, captions), planner_of(model)
+    reader = (
+        RecogniserReader(recogniser, component_recogniser, planner.compositions)
+        if recogniser and component_recogniser
+        else OcrReader()
+    )
+    meanings = choose_meanings(list_meanings(planner.tables["dictionary"]), typeface)
+    requests = glyph_requests(model, meanings, style, seed.root, captions, typeface)
+    folder = checkpoints / "typeface"
+    return draw_best(model.pipeline, requests, sampling, typeface.candidates, reader, folder, cluster)
+
+
+def make_font(
+    drawings: pd.DataFrame, typeface: TypefaceSettings
+) -> tuple[bytes, bytes, pd.DataFrame, dict[str, Any], Image.Image]:
+    """The font as OTF and TTF, the table of its glyphs, what it covers, and a specimen."""
+    names = font_names(drawings, typeface)
+    otf, ttf, table, report, specimen = build_typeface(drawings, names, typeface.keep_unread)
+    told = {kind: report[kind] for kind in ("characters", "inventions")}
+    for kind, each in told.items():
+        logger.info("%d of %d %s are in the font.", each["in_font"], each["asked"], kind)
+        for status, words in each["left_out"].items():
+            logger.info("Left out, %s: %s", status, ", ".join(words))
+    return otf, ttf, table, report, specimen

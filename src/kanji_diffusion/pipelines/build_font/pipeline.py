@@ -1,0 +1,54 @@
+"""Wiring of build_font."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from kanji_diffusion.pipelines.build_font import nodes
+from kanji_diffusion.pipelines.generate.nodes import load_model
+
+
+def create_pipeline(*, named: bool = False, recognised: bool = True) -> Pipeline:
+    """Model → font.
+
+    Args:
+        named: Whether what the parameter `model` names draws (the released model if it is null), in place of
+            `text_to_kanji` of the catalog.
+        recognised: Whether the catalog's recognisers read the glyphs, in place of the OCR engine.
+    """
+    inputs = {
+        "model": "other_model" if named else "text_to_kanji",
+        "captions": "params:captions",
+        "styles": "params:style",
+        "seed": "params:seed",
+        "sampling": "params:sampling",
+        "typeface": "params:typeface",
+        "cluster": "params:cluster",
+        "checkpoints": "checkpoints",
+    }
+    readers = {name: name for name in ("recogniser", "component_recogniser")}
+    loaded = [Node(load_model, ["params:model", "earlier_models"], "other_model", name="load_model")]
+    drawing = Node(nodes.draw_glyphs, inputs | readers if recognised else inputs, "font_drawings", name="draw_glyphs")
+    making = Node(
+        nodes.make_font,
+        ["font_drawings", "params:typeface"],
+        ["font_otf", "font_ttf", "font_glyphs", "font_report", "font_specimen"],
+        name="make_font",
+    )
+    return Pipeline([drawing, making, *(loaded if named else [])], tags="build_font")
+
+
+def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
+    """Which pipeline the parameters ask for: the arguments of `create_pipeline`.
+
+    Args:
+        parameters: All of the project.
+        trained: Whether the catalog has a model. Before it has one, the released one draws.
+    """
+    named = parameters.get("model") is not None or not trained
+    typeface = parameters.get("typeface")
+    reader = typeface.get("reader") if isinstance(typeface, Mapping) else None
+    return {"named": named, "recognised": reader == "recogniser" or (reader is None and not named)}
