@@ -87,8 +87,12 @@ def test_specks_are_left_out_and_hairlines_are_not() -> None:
     picture[10, 10] = 0
     assert trace(picture).contours == []
     picture[32, 8:56] = 155  # ink of 0.4 pixels
+    assert trace(picture).contours == []
+    picture[30:35, 8:12] = 0
     (contour,) = trace(picture).contours
     assert np.ptp(np.vstack(contour), axis=0)[0] == pytest.approx(48 * EM / 64, abs=20)
+    picture[50:53, 20:22] = 0
+    assert len(trace(picture).contours) == 2
     assert trace(np.zeros((64, 64), np.uint8)).points <= 12
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from contourpy import contour_generator
 from PIL import Image
+from scipy import ndimage
 
 from kanji_diffusion.outlines.curves import Segment, fit_curves
 
@@ -27,8 +28,8 @@ _LEVEL = 0.5
 _SLOPE = 4
 # Pixels of paper around the picture, so that contours close at its border.
 _PADDING = 2
-# Specks of ink or paper smaller than this part of the picture are left out: 20 × 20 font units.
-_SMALLEST_AREA = 1 / 2500
+# Specks that are smaller parts of the picture are left out: of ink 32 × 32 font units, of paper 20 × 20.
+_SMALLEST_INK, _SMALLEST_HOLE = 1 / 1000, 1 / 2500
 # Pixels by which a curve may miss the contour; for large pictures more, so that no curve is finer than a font unit.
 _TOLERANCE = 0.2
 
@@ -76,23 +77,31 @@ def trace(picture: np.ndarray) -> Outline:
     tolerance = max(_TOLERANCE, 1 / unit)
     contours = []
     for points in _contours(picture):
-        if abs(_area(points)) < _SMALLEST_AREA * side**2:
+        area = _area(points) / side**2
+        if -_SMALLEST_HOLE < area < _SMALLEST_INK:
             continue
-        scaled = [segment * (unit, -unit) + (0, ASCENT) for segment in fit_curves(points, tolerance)]
+        # In font units y is up, so that the contour is turned round.
+        scaled = [segment * (unit, -unit) + (0, ASCENT) for segment in fit_curves(points[::-1], tolerance)]
         if len(whole := _in_whole_units(scaled)) > 1:
             contours.append(whole)
     return Outline(contours)
 
 
 def _contours(picture: np.ndarray) -> list[np.ndarray]:
-    """Closed polygons of half-covered pixels, float64 `[n, 2]` of x and y (down) in pixels; ink lies to their left."""
+    """Closed polygons of half-covered pixels, float64 `[n, 2]` of x and y in pixels, y down.
+
+    Their `_area` is positive around ink and negative around a hole.
+    """
     ink = 1 - np.pad(picture, _PADDING, constant_values=255).astype(np.float32) / 255
     enlarged = _enlarged(ink)
     # What the contour's ink lacks of the picture's is added, for a hairline of half a pixel does not reach the level.
     drawn = (_SLOPE * (enlarged - _LEVEL) + _LEVEL).clip(0, 1)
-    enlarged += _enlarged(ink - drawn.reshape(len(ink), _SCALE, len(ink), _SCALE).mean(axis=(1, 3)))
-    places = (np.arange(len(enlarged)) + 0.5) / _SCALE - _PADDING
-    return [np.asarray(line)[:0:-1] for line in contour_generator(places, places, enlarged).lines(_LEVEL)]
+    corrected = enlarged + _enlarged(ink - drawn.reshape(len(ink), _SCALE, len(ink), _SCALE).mean(axis=(1, 3)))
+    # But grey that hangs together with no ink is dirt.
+    parts, _ = ndimage.label(corrected > _LEVEL)
+    corrected[(parts > 0) & ~np.isin(parts, parts[enlarged > _LEVEL])] = 0
+    places = (np.arange(len(ink) * _SCALE) + 0.5) / _SCALE - _PADDING
+    return [np.asarray(line)[:-1] for line in contour_generator(places, places, corrected).lines(_LEVEL)]
 
 
 def _enlarged(values: np.ndarray) -> np.ndarray:
