@@ -48,6 +48,10 @@ def version(name: str) -> str:
     return f"--load-versions={name}:2020-01-01T00.00.00.000Z"
 
 
+def font(parameters: str) -> tuple[str, ...]:
+    return ("--pipeline=build_font", f"--params={parameters}")
+
+
 def selected(**selection: object) -> Callable[[Path], object]:
     return lambda bad: select_characters(WATER, CharacterSelection(**selection))
 
@@ -133,6 +137,22 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("formats=jpg", "Parameter `formats` is 'jpg': give png, svg, or a list of them."),
     ("formats=[png,[svg]]", "Parameter `formats` is ['png', ['svg']]: give png, svg, or a list of them."),
     ("formats=[]", "Parameter `formats` is []: give png, svg, or a list of them."),
+    (font("typeface.reader=me"), "`typeface.reader` is 'me': it should be 'recogniser' or 'ocr'."),
+    (font("typeface.family=Noto/Sans"), "Parameter `typeface.family` is 'Noto/Sans': it should match pattern"),
+    (font("typeface.family=字"), "Parameter `typeface.family` is '字': it should match pattern"),
+    (font("typeface.license_url=file:///etc/passwd"), "`typeface.license_url` is 'file:///etc/passwd': it"),
+    (font("typeface.candidates=0"), "`typeface.candidates` is 0: it should be greater than or equal to 1."),
+    (font("typeface.characters.grades=[7]"), "`typeface.characters.grades.0` is 7: it should be 1, 2, 3, 4, 5, 6, 8"),
+    (font('typeface.meanings=["wa\x07ter"]'), "a meaning holds the control character U+0007; give meanings without a"),
+    (font("typeface.meanings=[]"), "Parameter `typeface.meanings` is []: it should have at least 1 item, not 0."),
+    (font("typeface.meanings=[robot],typeface.meanings_file=x"), "both say what is invented: give one of them."),
+    (font("typeface.meanings_file={bad}/nowhere.txt"), "`typeface.meanings_file` is {bad}/nowhere.txt, which"),
+    (font("typeface.meanings=[water]"), "A kanji is to be invented for 'water' (`typeface.meanings`), and there"),
+    (font("typeface.characters.characters=水A"), "No English meaning in the dictionary for A, so no caption"),
+    (font("style=all"), "Parameter `style` is all: a font has one style; give one, and build a font for each."),
+    (font("style=[brush,gothic]"), "Parameter `style` is brush, gothic: a font has one style; give one, and build a"),
+    (font("prompt=fire"), "Parameter `prompt` is not read by build_font: leave it out, or choose a pipeline"),
+    (font("typeface.reader=recogniser"), "is missing: run `kedro run --pipeline=filter_glyphs` first."),
     # Values that do not go together.
     ('captions.template="{subject} {nope}"', "must hold {subject} and may hold {style}, {medium} and {quality}"),
     ("unet.channels=[64]", "`unet` cannot be used: `cross_attention` has 2 entries and `channels` 1; give one for"),

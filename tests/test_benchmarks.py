@@ -33,6 +33,10 @@ RUNS = {
     "memory": ("33 66 --size=16 --env=test", r"(.*\n)*encode_latents: 2\.0 times the glyphs, memory times own \d\.\d"),
     "fuzz_fonts": ("--mutants=18", r"\nall( +\d+){7}\n(.*\n)*\n18 mutants in .*\nNo fault\.\n"),
     "ocr_engine": ("--env=test", r"all styles +[01]\.\d+ +[01]\.\d+ "),
+    "outlines": (
+        "--samples=6 --real=2 --env=test",
+        r"\nsamples +6 +0\.9.* 6\nreal glyphs, 64 px +14 +0\.9(.*\n)*OTF: .* sanitizer: accepted\n(.*\n)*PNG: read",
+    ),
     "planner": ("--plans=1 --every=400 --env=test", r"component, 3 meanings +5 +1\d{3} +0\.\d+ "),
     "recipes": (
         "default --images=16 --seeds=1 --pictures=4 --env=test",

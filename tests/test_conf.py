@@ -142,7 +142,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     expanded = {name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]}
     used = {name for pipeline in everything(pipelines, stages) for name in pipeline.datasets()}
     names = {name for name in used if not name.startswith("params:") and name != "parameters"}
-    assert names - set(expanded) == {"asked", "initial_unet", "other_model"}
+    assert names - set(expanded) == {"asked", "font_requests", "initial_unet", "other_model"}
     assert set(expanded) <= names
     unversioned = {name for name in expanded if not expanded[name].get("versioned")}
     # MLflow keeps the versions of `champion` and `registered_model`.

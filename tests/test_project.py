@@ -6,15 +6,18 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import click.testing
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import Image
 
 from kanji_diffusion import cli
+from kanji_diffusion.outlines.specimen import draw_characters
 from kanji_diffusion.sampling.lineage import read_picture
 from kanji_diffusion.scoring.ocr import read_texts
 
@@ -255,6 +258,52 @@ def test_the_released_model_draws_before_anything_was_trained(project, kedro_run
     drawn = sorted((project / "data/fresh").rglob("generated_svgs/*.svg"))
     assert [path.stem for path in drawn] == [path.stem for path in sorted((project / "data/fresh").rglob("*_0.png"))]
     assert set(map(str, drawn)) <= set(done.stdout.splitlines())
+
+
+def test_the_released_model_makes_a_font_that_is_made_again_without_drawing(project, kedro_run_here, caplog):
+    conf = project / "conf" / "font"
+    conf.mkdir()
+    (conf / "globals.yml").write_text("data: data/font\n")
+    asked = (
+        "--params=style=gothic,typeface.characters.characters=森馬花,typeface.meanings=[vampire],typeface.candidates=1"
+    )
+    files = []
+    for _ in range(2):
+        done = kedro_run_here("--env=font", "--pipelines=build_font", asked)
+        assert done.exit_code == 0, done.stderr
+        files.append([Path(line) for line in done.stdout.splitlines() if line.endswith((".otf", ".ttf"))])
+        assert len(files[-1]) == 2
+    drawn = list((project / "data/font/06_models/checkpoints/typeface").glob("*/*.npz"))
+    assert len(drawn) == 1 and drawn[0].stat().st_mtime < files[1][0].stat().st_mtime
+    for before, after in zip(*files, strict=True):
+        assert before != after and before.read_bytes() == after.read_bytes()
+    (path,) = (project / "data/font/08_reporting/font_glyphs.csv").glob(f"{files[0][0].parent.name}/*.csv")
+    table = pd.read_csv(path)
+    kept = table[table["status"] == "in the font"]
+    cmap = TTFont(files[0][0]).getBestCmap()
+    assert {
+        f"U+{code_point:04X}": name for code_point, name in cmap.items() if code_point not in (0x20, 0x3000)
+    } == dict(zip(kept["code_point"], kept["name"], strict=True))
+    assert kept["word"].tolist() == ["森", "花", "馬", "vampire"]
+    assert kept["name"].tolist()[-1] == "uniE000.vampire_blood_beside_ghost"
+    shown = draw_characters(files[0][1].read_bytes(), "森花馬", 64)
+    assert read_texts(shown) == ["森", "花", "馬"]
+    report = json.loads(next((project / "data/font/08_reporting/font_report.json").glob("*/*.json")).read_text())
+    assert report["characters"] == {"asked": 3, "in_font": 3, "share": 1.0, "left_out": {}}
+    assert report["overlap"]["mean"] > 0.9
+
+
+def test_a_trained_model_is_read_by_its_recognisers(project, kedro_run_here, finished):
+    asked = "--params=style=brush,typeface.inventions=2,typeface.candidates=2"
+    done = kedro_run_here("--env=test", "--pipelines=build_font", asked)
+    # At toy size nothing may be legible.
+    assert done.exit_code == 0 or "drawings is read as it should be" in done.stderr, done.stderr
+    done = kedro_run_here("--env=test", "--pipelines=build_font", f"{asked},typeface.keep_unread=true")
+    assert done.exit_code == 0, done.stderr
+    path = sorted((project / "data/test/08_reporting/font_glyphs.csv").glob("*/*.csv"))[-1]
+    table = pd.read_csv(path)
+    assert table["word"].tolist()[:10] == sorted("一二三十口日木火水山")
+    assert len(table) == 12 and table["merit"][:10].notna().all()
 
 
 def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro_run_here):

@@ -16,7 +16,7 @@ from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.outlines.typeface import build_typeface
 from kanji_diffusion.sampling.best import draw_best
 from kanji_diffusion.sampling.export import TextToKanji
-from kanji_diffusion.sampling.readers import OcrReader, RecogniserReader
+from kanji_diffusion.sampling.readers import OcrReader, Reader, RecogniserReader
 from kanji_diffusion.sampling.requests import Seed, Styles
 from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.sampling.typeface import (
@@ -32,11 +32,18 @@ from kanji_diffusion.scoring.components import ComponentRecogniser
 logger = logging.getLogger(__name__)
 
 
+def list_glyphs(
+    model: TextToKanji, captions: CaptionSettings, styles: Styles | None, seed: Seed, typeface: TypefaceSettings
+) -> pd.DataFrame:
+    """What is drawn for the font, a row for each glyph."""
+    style, planner = only_style(styles, captions), planner_of(model)
+    meanings = choose_meanings(list_meanings(planner.tables["dictionary"]), typeface)
+    return glyph_requests(model, meanings, style, seed.root, captions, typeface)
+
+
 def draw_glyphs(
     model: TextToKanji,
-    captions: CaptionSettings,
-    styles: Styles | None,
-    seed: Seed,
+    requests: pd.DataFrame,
     sampling: SamplingSettings,
     typeface: TypefaceSettings,
     cluster: ClusterSettings,
@@ -44,15 +51,12 @@ def draw_glyphs(
     recogniser: ResNetForImageClassification | None = None,
     component_recogniser: ComponentRecogniser | None = None,
 ) -> pd.DataFrame:
-    """The best drawing of each glyph of the font; the OCR engine reads them if there is no recogniser."""
-    style, planner = only_style(styles, captions), planner_of(model)
-    reader = (
-        RecogniserReader(recogniser, component_recogniser, planner.compositions)
-        if recogniser and component_recogniser
-        else OcrReader()
-    )
-    meanings = choose_meanings(list_meanings(planner.tables["dictionary"]), typeface)
-    requests = glyph_requests(model, meanings, style, seed.root, captions, typeface)
+    """The best drawing of each glyph; the OCR engine reads them if there is no recogniser."""
+    reader: Reader
+    if recogniser and component_recogniser:
+        reader = RecogniserReader(recogniser, component_recogniser, planner_of(model).compositions)
+    else:
+        reader = OcrReader()
     folder = checkpoints / "typeface"
     return draw_best(model.pipeline, requests, sampling, typeface.candidates, reader, folder, cluster)
 

@@ -19,26 +19,20 @@ def create_pipeline(*, named: bool = False, recognised: bool = True) -> Pipeline
             `text_to_kanji` of the catalog.
         recognised: Whether the catalog's recognisers read the glyphs, in place of the OCR engine.
     """
-    inputs = {
-        "model": "other_model" if named else "text_to_kanji",
-        "captions": "params:captions",
-        "styles": "params:style",
-        "seed": "params:seed",
-        "sampling": "params:sampling",
-        "typeface": "params:typeface",
-        "cluster": "params:cluster",
-        "checkpoints": "checkpoints",
-    }
-    readers = {name: name for name in ("recogniser", "component_recogniser")}
+    model = "other_model" if named else "text_to_kanji"
+    asked = [model, "params:captions", "params:style", "params:seed", "params:typeface"]
+    drawn = [model, "font_requests", "params:sampling", "params:typeface", "params:cluster", "checkpoints"]
+    readers = ["recogniser", "component_recogniser"] if recognised else []
     loaded = [Node(load_model, ["params:model", "earlier_models"], "other_model", name="load_model")]
-    drawing = Node(nodes.draw_glyphs, inputs | readers if recognised else inputs, "font_drawings", name="draw_glyphs")
+    listing = Node(nodes.list_glyphs, asked, "font_requests", name="list_glyphs")
+    drawing = Node(nodes.draw_glyphs, drawn + readers, "font_drawings", name="draw_glyphs")
     making = Node(
         nodes.make_font,
         ["font_drawings", "params:typeface"],
         ["font_otf", "font_ttf", "font_glyphs", "font_report", "font_specimen"],
         name="make_font",
     )
-    return Pipeline([drawing, making, *(loaded if named else [])], tags="build_font")
+    return Pipeline([listing, drawing, making, *(loaded if named else [])], tags="build_font")
 
 
 def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
