@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -59,11 +60,10 @@ class TypefaceSettings(Settings):
     keep_unread: bool = Field(False, description="true: the font also has the glyphs that are not read.")
     family: str = Field(
         "Kanji Diffusion",
-        pattern=r"^[A-Za-z][A-Za-z0-9 ]{0,19}$",
         description="Name of the family, before that of the style; not that of a typeface that exists.",
     )
     license: str = Field(_LICENSE, min_length=1, max_length=10_000, description="Text of the license in the font.")
-    license_url: str = Field("", pattern=r"^(https?://\S+)?$", description="Where the license is told in full.")
+    license_url: str = Field("", description="Where the license is told in full.")
 
     @field_validator("meanings")
     @classmethod
@@ -72,6 +72,20 @@ class TypefaceSettings(Settings):
             if fault := prompt_fault(meaning):
                 raise ValueError(f"a meaning {fault}; give meanings without a kanji, such as [vampire, robot]")
         return meanings
+
+    @field_validator("family")
+    @classmethod
+    def _plain_name(cls, family: str) -> str:
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9 ]{0,19}", family):
+            raise ValueError("it must be at most 20 ASCII letters, digits and spaces, a letter first")
+        return family
+
+    @field_validator("license_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://\S+", url):
+            raise ValueError("it must be an address, such as https://example.org/license, or empty")
+        return url
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
