@@ -5,7 +5,6 @@ MLflow runs this file to load a registered version (models from code), so that n
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -18,20 +17,20 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ColSpec, Schema
 from PIL import Image
-from pydantic import Field, StrictStr, ValidationError, field_validator
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
+from kanji_diffusion.imaging.png import encode_png
 from kanji_diffusion.planning.plan import Plan
 from kanji_diffusion.sampling import export
+from kanji_diffusion.sampling.requests import plan_word
 from kanji_diffusion.sampling.sampler import SamplingSettings, draw, place
+from kanji_diffusion.sampling.served import Request
 from kanji_diffusion.scoring.clip import ClipScorer
 from kanji_diffusion.scoring.recogniser import read
 
 _MOST_PICTURES = 64
-_MOST_LETTERS = 500
 
 # Of the outputs alone: MLflow would silently drop inputs that a signature does not name. `Request` checks them.
 SIGNATURE = ModelSignature(
@@ -49,25 +48,6 @@ SIGNATURE = ModelSignature(
         ]
     ),
 )
-
-
-class Request(Settings):
-    """One picture that is asked for."""
-
-    prompt: StrictStr = Field(
-        max_length=_MOST_LETTERS, description="A meaning such as water, a kanji, or parts of one."
-    )
-    style: StrictStr | None = Field(None, description="A style class of the captions; null for the default one.")
-    seed: int = Field(0, ge=0, lt=2**31, description="The same seed draws the same picture.")
-    steps: int | None = Field(None, ge=1, le=1000, description="Sampling steps; null for those of the model.")
-    guidance: float | None = Field(None, ge=1, le=50, description="Guidance scale; null for that of the model.")
-
-    @field_validator("prompt")
-    @classmethod
-    def _says_something(cls, prompt: str) -> str:
-        if not prompt.strip():
-            raise ValueError("it is empty; give a meaning, such as water")
-        return prompt
 
 
 class TextToKanji(PythonModel):
@@ -117,7 +97,7 @@ class TextToKanji(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from error
         reading = read(self._recogniser, pictures)
         answer = {
-            "png": [_png(pixels) for pixels in pictures],
+            "png": [encode_png(Image.fromarray(pixels)) for pixels in pictures],
             "prompt": prompts,
             "seed": [request.seed for request in requests],
             "read_as": [seen[0] for seen in reading.characters],
@@ -131,18 +111,17 @@ class TextToKanji(PythonModel):
 
     def _plan(self, prompt: str) -> Plan | None:
         """The best plan; None for a model that draws the prompt as it is."""
-        return self._model.planner.plan(prompt)[0] if self._model.planner else None
+        return next(iter(plan_word(self._model.planner, prompt, 1)), None)
 
     def _draw(self, prompts: list[str], requests: list[Request]) -> np.ndarray:
         """Rows with the same settings are drawn together; a picture does not depend on what it is drawn with."""
         alike: dict[tuple[int, float], list[int]] = {}
         for row, request in enumerate(requests):
-            settings = (request.steps or self._sampling.steps, request.guidance or self._sampling.guidance_scale)
-            alike.setdefault(settings, []).append(row)
+            sampling = request.sampling(self._sampling)
+            alike.setdefault((sampling.steps, sampling.guidance_scale), []).append(row)
         pictures: dict[int, np.ndarray] = {}
-        for (steps, guidance), rows in alike.items():
-            sampling = self._sampling.model_copy(update={"steps": steps, "guidance_scale": guidance})
-            placed = place(self._model.pipeline, sampling, len(rows))
+        for rows in alike.values():
+            placed = place(self._model.pipeline, requests[rows[0]].sampling(self._sampling), len(rows))
             drawn = draw(
                 self._model.pipeline, [prompts[row] for row in rows], [requests[row].seed for row in rows], placed
             )
@@ -160,19 +139,7 @@ def _table(given: Any) -> pd.DataFrame:
 
 
 def _request(row: dict[Any, Any]) -> Request:
-    given = {name: value for name, value in row.items() if not _is_missing(value) or name == "prompt"}
-    try:
-        return Request.model_validate(given)
-    except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        name = ".".join(map(str, detail["loc"]))
-        if detail["type"] == "missing":
-            raise KanjiDiffusionError(f"`{name}` is missing: give a meaning, such as water.") from error
-        if detail["type"] == "extra_forbidden":
-            fields = ", ".join(Request.model_fields)
-            raise KanjiDiffusionError(f"There is no input `{name}`: the inputs are {fields}.") from error
-        told = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        raise KanjiDiffusionError(f"`{name}` cannot be used: {told[:1].lower()}{told[1:]}.") from error
+    return Request.read({name: value for name, value in row.items() if not _is_missing(value) or name == "prompt"})
 
 
 def _is_missing(value: object) -> bool:
@@ -184,12 +151,6 @@ def _refuse_many(requests: list[Request]) -> None:
         raise KanjiDiffusionError(
             f"{len(requests)} pictures are asked for at once: ask for 1 to {_MOST_PICTURES} in one request."
         )
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 set_model(TextToKanji())

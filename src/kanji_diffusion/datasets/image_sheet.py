@@ -7,9 +7,9 @@ from pathlib import Path
 
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from kanji_diffusion.datasets.local import LocalDataset
+from kanji_diffusion.imaging.png import write_png
 
 
 def read_png(path: Path) -> Image.Image:
@@ -17,15 +17,6 @@ def read_png(path: Path) -> Image.Image:
     with Image.open(path, formats=["PNG"]) as image:
         image.load()
         return image
-
-
-def write_png(image: Image.Image, path: Path) -> None:
-    """Write `image` with the texts in its `info`."""
-    texts = PngInfo()
-    for key, value in image.info.items():
-        if isinstance(value, str):
-            texts.add_itxt(str(key), value)
-    image.save(path, format="PNG", pnginfo=texts)
 
 
 class ImageSheetDataset(LocalDataset[Image.Image]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -129,14 +130,18 @@ def model_version(path: Path) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def read_picture(path: Path) -> tuple[np.ndarray, Lineage]:
+def read_picture(path: Path, content: bytes | None = None) -> tuple[np.ndarray, Lineage]:
     """The pixels uint8 `[H, W]` and the lineage of a PNG that `generate` wrote.
+
+    Args:
+        path: Of the file.
+        content: Its content, where it is not on the disk; `path` then names it in errors.
 
     Raises:
         KanjiDiffusionError: If there is no such file, it is no such picture, it carries no lineage, or the lineage or
             the pixels were altered.
     """
-    texts, pixels = _open(path)
+    texts, pixels = _open(path, content)
     if LINEAGE not in texts:
         raise KanjiDiffusionError(
             f"{path} carries no lineage: name a PNG as `generate` wrote it, which no other program has saved again."
@@ -156,9 +161,9 @@ def read_picture(path: Path) -> tuple[np.ndarray, Lineage]:
         ) from error
 
 
-def _open(path: Path) -> tuple[dict[str, Any], np.ndarray]:
+def _open(path: Path, content: bytes | None) -> tuple[dict[str, Any], np.ndarray]:
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with Image.open(path if content is None else io.BytesIO(content), formats=["PNG"]) as picture:
             picture.load()
             return {str(key): text for key, text in picture.info.items()}, np.asarray(picture.convert("L"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

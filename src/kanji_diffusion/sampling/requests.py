@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +148,7 @@ def plan_requests(
     Raises:
         KanjiDiffusionError: If a word cannot be built, or asks for parts of a model without a planner.
     """
-
-    @cache
-    def planned(word: str) -> list[Plan]:
-        return _plan(planner, word, plans.count) if planner else _unplanned(word)
+    planned = cache(partial(plan_word, planner, count=plans.count))
 
     rows = []
     for word, style, prompt, number in zip(
@@ -176,13 +173,21 @@ def plan_requests(
     return requests
 
 
-def _plan(planner: Planner, word: str, count: int) -> list[Plan]:
+def plan_word(planner: Planner | None, word: str, count: int) -> list[Plan]:
+    """Plans for a prompt, or for parts that are joined by " + ", the best first.
+
+    Args:
+        planner: That of the model; None for a model that draws the word as it is, which has no plans.
+        word: What was asked for.
+        count: At most so many.
+
+    Raises:
+        KanjiDiffusionError: If the word cannot be built, or asks for parts of a model without a planner.
+    """
     parts = word.split(_PARTS_JOINED)
-    return planner.combine(parts, count) if len(parts) > 1 else planner.plan(word, count)
-
-
-def _unplanned(word: str) -> list[Plan]:
-    if _PARTS_JOINED in word or is_ids(word) or is_parts(word):
+    if planner:
+        return planner.combine(parts, count) if len(parts) > 1 else planner.plan(word, count)
+    if len(parts) > 1 or is_ids(word) or is_parts(word):
         raise KanjiDiffusionError(
             f"'{word}' asks for a kanji made of parts, but this model was trained without compositions: give a "
             "meaning, or name a model that has a folder `planner` in the parameter `model`."

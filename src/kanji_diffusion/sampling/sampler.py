@@ -20,6 +20,9 @@ from kanji_diffusion.diffusion.schedule import sampler
 from kanji_diffusion.diffusion.text import TextEncoder
 from kanji_diffusion.diffusion.vae import decode
 
+AfterStep = Callable[[int, int], None]
+"""Called after each step of a batch with the steps done of it and their number; what it raises ends the drawing."""
+
 # Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
 _CPU_BATCH, _ACCELERATOR_BATCH = 8, 64
 
@@ -150,6 +153,7 @@ def sample(
     seeds: Sequence[int],
     settings: DrawingSettings,
     advance: Callable[[int], None] | None = None,
+    after_step: AfterStep | None = None,
 ) -> np.ndarray:
     """Draw one picture for each caption.
 
@@ -165,6 +169,7 @@ def sample(
         seeds: One seed for each picture.
         settings: Sampler, steps, guidance, batch and precision; the device is that of `unet`.
         advance: Called with the number of pictures drawn.
+        after_step: Follows the steps of each batch, and may end the drawing.
 
     Returns:
         Pictures, uint8 `[N, H, W]`, 0 ink and 255 paper. A picture depends on its caption, its seed and the settings;
@@ -180,7 +185,7 @@ def sample(
         rows = [min(row, len(seeds) - 1) for row in range(first, first + settings.batch_size)]
         generators = [torch.Generator().manual_seed(seeds[row]) for row in rows]
         solver = sampler(settings.sampler, schedule)
-        latents = _denoise(unet, solver, generators, states[rows], negative, settings)
+        latents = _denoise(unet, solver, generators, states[rows], negative, settings, after_step)
         drawn = len(seeds[first : first + settings.batch_size])
         pictures.append(decode(vae, latents)[:drawn])
         if advance:
@@ -195,6 +200,7 @@ def _denoise(
     states: torch.Tensor,
     negative: torch.Tensor,
     settings: DrawingSettings,
+    after_step: AfterStep | None,
 ) -> torch.Tensor:
     # diffusers walks through all modules to tell the device.
     device = unet.device
@@ -208,7 +214,7 @@ def _denoise(
     # The stochastic samplers go on with each picture's own generator, as the stock pipeline does.
     stochastic = "generator" in inspect.signature(solver.step).parameters
     extra = {"generator": generators} if stochastic else {}
-    for timestep in solver.timesteps:
+    for done, timestep in enumerate(solver.timesteps, start=1):
         scaled = solver.scale_model_input(latents, timestep)
         with autocast(device, dtype):
             if _is_guided(float(timestep) / solver.config.num_train_timesteps, settings):
@@ -218,6 +224,8 @@ def _denoise(
             else:
                 predicted = unet(scaled, timestep, encoder_hidden_states=states).sample.float()
         latents = solver.step(predicted, timestep, latents, **extra).prev_sample
+        if after_step:
+            after_step(done, len(solver.timesteps))
     return latents
 
 
@@ -233,6 +241,7 @@ def draw(
     settings: DrawingSettings,
     advance: Callable[[int], None] | None = None,
     negative_prompt: str = "",
+    after_step: AfterStep | None = None,
 ) -> np.ndarray:
     """Draw one picture for each full prompt with a finished model.
 
@@ -243,6 +252,7 @@ def draw(
         settings: Sampler, steps, guidance, batch, precision and device.
         advance: Called with the number of pictures drawn.
         negative_prompt: What guidance leads away from, taken as it is.
+        after_step: Follows the steps of each batch, and may end the drawing.
 
     Returns:
         Pictures, uint8 `[N, H, W]`, 0 ink and 255 paper: those that the model itself draws when called with the
@@ -258,4 +268,4 @@ def draw(
     distinct = list(dict.fromkeys(prompts))
     states = encoder.states([negative_prompt, *distinct])
     rows = [distinct.index(prompt) + 1 for prompt in prompts]
-    return sample(model.unet, model.vae, model.scheduler, states[rows], states[0], seeds, settings, advance)
+    return sample(model.unet, model.vae, model.scheduler, states[rows], states[0], seeds, settings, advance, after_step)
