@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster env data viz mlflow serve prune lint lock clean
+.PHONY: help run test test-cluster env data chromium viz mlflow serve page prune lint lock clean
 
 bin := .venv/bin
 # MLflow opens on traces of language models if it is not told that these are training runs.
@@ -18,7 +18,7 @@ run: env data ## Set up, bring the data, run the whole pipeline
 	@echo "Pipeline:  make viz, then http://127.0.0.1:4141"
 	@echo "A kanji:   $(bin)/kedro run --pipeline=generate --params=\"prompt=water,style=brush\""
 
-test: env data lint ## Set up, bring the data, check style, types and imports, run the tests
+test: env data chromium lint ## Set up, bring the data, check style, types and imports, run the tests
 	@$(bin)/pytest
 
 test-cluster: env data ## Run the tests that start Ray, some minutes on two cores
@@ -29,6 +29,9 @@ env: ## Make .venv hold what requirements.lock names
 
 data: ## Bring fonts and dictionary into data/01_raw
 	@scripts/raw_data.sh
+
+chromium: ## Bring Chromium into .tools/chromium, for the tests of the page
+	@scripts/chromium.sh
 
 viz: env ## Show the pipeline with previews on http://127.0.0.1:4141
 	@$(bin)/kedro viz run --host 127.0.0.1
@@ -41,6 +44,9 @@ mlflow: env ## Show runs, curves and models on http://127.0.0.1:5000
 
 serve: env ## Serve the champion on http://127.0.0.1:5001
 	@$(bin)/kedro serve
+
+page: env ## Type, draw and collect kanji on http://127.0.0.1:5002; PORT=5003, MODEL=released for another
+	@$(bin)/kedro page --port="$(or $(PORT),5002)" $(if $(MODEL),--model="$(MODEL)")
 
 prune: env ## Show what old versions and checkpoints take; KEEP=3 stay, YES=1 removes the others
 	@$(bin)/kedro prune --keep="$(or $(KEEP),3)" $(if $(filter 1,$(YES)),--yes)

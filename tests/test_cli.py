@@ -54,10 +54,11 @@ def test_without_a_champion_nothing_is_served(toy_project):
     assert result.exit_code == 1
 
 
-def test_a_port_that_is_taken_is_told(toy_project):
+@pytest.mark.parametrize("command", ["serve", "page"])
+def test_a_port_that_is_taken_is_told(toy_project, command):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        result = click.testing.CliRunner().invoke(cli.cli, ["serve", f"--port={port}"])
+        result = click.testing.CliRunner().invoke(cli.cli, [command, f"--port={port}"])
     assert result.stderr == (
         f"Error: Nothing can be served on port {port} of 127.0.0.1 (address already in use): end the program that uses "
         "it, or give another port with `--port`.\n"

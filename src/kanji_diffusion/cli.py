@@ -1,4 +1,4 @@
-"""`kedro run` and `kedro serve`: a user's mistake is answered in one sentence, never with a traceback."""
+"""`kedro run`, `kedro serve` and `kedro page`: a user's mistake is answered in one sentence, never with a traceback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from kanji_diffusion import prune, registry
+from kanji_diffusion import hosting, prune, registry
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.settings import sentence
 from kanji_diffusion.hooks import ProjectContext, project_root
@@ -203,6 +203,18 @@ def serve(env: str | None, port: int) -> None:
         context = KedroSession.create(project_root(), env=env).load_context()
         assert isinstance(context, ProjectContext)
         registry.serve(context.mlflow.tracking.experiment.name, port)
+
+
+@cli.command()
+@click.option("--env", "-e", help="Environment whose models are shown.")
+@click.option("--model", help="As the parameter of generate; by default the champion, or the released model.")
+@click.option("--port", default=5002, show_default=True, type=click.IntRange(1, 65535), help="Port on 127.0.0.1.")
+def page(env: str | None, model: str | None, port: int) -> None:
+    """Show a page on which kanji are asked for, on this machine alone."""
+    with _plainly([]):
+        context = KedroSession.create(project_root(), env=env).load_context()
+        assert isinstance(context, ProjectContext)
+        hosting.serve_page(context, model, port)
 
 
 @cli.command("mlflow-replay")

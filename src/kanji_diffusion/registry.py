@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import socket
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -140,17 +141,34 @@ def _says_gone(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError | ValueError) or "No such artifact" in str(error)
 
 
-def model_folder(uri: str) -> Path:
-    """Where the diffusers folder of a version lies, brought here if the registry is elsewhere.
+def champion_source(name: str) -> str | None:
+    """The address of the champion of a registered model; None if there is none.
+
+    Raises:
+        KanjiDiffusionError: If the registry cannot be asked.
+    """
+    try:
+        store.ask()
+        return f"models:/{name}@{CHAMPION}" if champion_version(name) else None
+    except (MlflowException, sqlite3.Error, OSError) as error:
+        raise KanjiDiffusionError(
+            f"MLflow's registry at {mlflow.get_tracking_uri()} cannot be asked for its champion "
+            f"({str(error).splitlines()[0]}): see that it answers, or name a model, as in `--model=released`."
+        ) from error
+
+
+def version_part(uri: str, name: str = "text_to_kanji") -> Path:
+    """Where a part of a version lies, brought here if the registry is elsewhere.
 
     Args:
         uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
+        name: Of the part: `text_to_kanji` (the diffusers folder), `recogniser`, `clip_model` or `settings.json`.
 
     Raises:
         KanjiDiffusionError: If the registry cannot be asked, or has no such version.
     """
     try:
-        return Path(mlflow.artifacts.download_artifacts(f"{uri.rstrip('/')}/artifacts/text_to_kanji"))
+        return Path(mlflow.artifacts.download_artifacts(f"{uri.rstrip('/')}/artifacts/{name}"))
     except (MlflowException, OSError) as error:
         raise KanjiDiffusionError(
             f"There is no model at {uri} in MLflow's registry at {mlflow.get_tracking_uri()} "
@@ -170,7 +188,7 @@ def serve(name: str, port: int) -> NoReturn:
         KanjiDiffusionError: If the port is taken, if the registry cannot be asked or has no champion, or if the files
             of the champion are gone.
     """
-    _refuse_taken(port)
+    refuse_taken(port)
     place = f"MLflow's registry at {mlflow.get_tracking_uri()}"
     try:
         version = champion_version(name)
@@ -189,7 +207,12 @@ def serve(name: str, port: int) -> NoReturn:
     os.execve(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)], os.environ | settings)
 
 
-def _refuse_taken(port: int) -> None:
+def refuse_taken(port: int) -> None:
+    """Refuse a port on which nothing can be served.
+
+    Raises:
+        KanjiDiffusionError: If it is taken, or may not be used.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:

@@ -16,8 +16,9 @@ from kanji_diffusion.sampling.lineage import is_version
 logger = logging.getLogger(__name__)
 
 RELEASED = "released"
+REGISTRY = "models:/"
+"""How a source in MLflow's registry begins."""
 _FINISHED = "text_to_kanji"
-_REGISTRY = "models:/"
 
 
 class ModelResolver:
@@ -55,8 +56,8 @@ class ModelResolver:
         name, _, version = source.partition(":")
         if source == RELEASED:
             folder = self._released
-        elif source.startswith(_REGISTRY):
-            folder = registry.model_folder(source)
+        elif source.startswith(REGISTRY):
+            folder = registry.version_part(source)
         elif is_version(source):
             folder = self._version(_FINISHED, source)
         elif version and "/" not in name and not Path(source).is_dir():
@@ -72,7 +73,7 @@ class ModelResolver:
             )
         raise KanjiDiffusionError(
             f"Parameter `{parameter}` is '{source}', but there is no model in {folder}: give {self._offer(name)}, a "
-            f"version in MLflow's registry ({_REGISTRY}<name>@<alias>), a folder with the model_index.json or "
+            f"version in MLflow's registry ({REGISTRY}<name>@<alias>), a folder with the model_index.json or "
             f"config.json of a model, or `{RELEASED}`."
         )
 
