@@ -9,11 +9,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import ots
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import Image
 from tests.page.conftest import wait_until
 
+from kanji_diffusion.imaging.ink import stroke_overlap
 from kanji_diffusion.imaging.png import encode_png
+from kanji_diffusion.outlines.specimen import draw_characters
+from kanji_diffusion.pipelines.generate.nodes import trace_pictures
 from kanji_diffusion.sampling.lineage import read_picture
 from kanji_diffusion.sampling.replay import redraw
 
@@ -145,7 +150,7 @@ def test_a_collection_is_taken_away_as_it_is(served):
     server = served(collected=2)
     pictures = [draw(server, prompt="海", seed=seed, steps=1)[-2]["picture"]["png"] for seed in (1, 2)]
     status, headers, body = ask(server, "api/export/png", {"pictures": pictures})
-    assert status == 200 and headers["Content-Disposition"] == 'attachment; filename="kanji.zip"'
+    assert status == 200 and headers["Content-Disposition"] == 'attachment; filename="kanji-png.zip"'
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         assert archive.namelist() == [f"{n:03d}_sea_left_water_right_every_gothic_kanji_{n}.png" for n in (1, 2)]
         assert [base64.b64encode(archive.read(name)).decode() for name in archive.namelist()] == pictures
@@ -163,4 +168,56 @@ def test_a_collection_is_taken_away_as_it_is(served):
         status, _, body = ask(server, "api/export/png", {"pictures": sent})
         assert status == 400 and json.loads(body)["error"].startswith(sentence)
     status, _, body = ask(server, "api/export/gif", {"pictures": pictures})
-    assert json.loads(body)["error"] == "There is no export 'gif': choose among png."
+    assert json.loads(body)["error"] == "There is no export 'gif': choose among svg, png, svgs, font."
+
+
+def exported(server, name, pictures):
+    status, _, body = ask(server, f"api/export/{name}", {"pictures": pictures})
+    assert status == 200, body
+    return body
+
+
+def unpacked(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_outlines_are_those_that_generate_writes(served):
+    server = served()
+    pictures = [draw(server, prompt=word, seed=2, steps=8)[-2]["picture"]["png"] for word in ("海", "⿰魚雷")]
+    png = base64.b64decode(pictures[1])
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.load()
+        wanted = trace_pictures({"picture": picture})["picture"].encode()
+    assert exported(server, "svg", pictures[1:]) == wanted
+    found = unpacked(exported(server, "svgs", pictures))
+    assert list(found) == [
+        "001_sea_left_water_right_every_gothic_kanji_2.svg",
+        "002_left_fish_right_thunder_gothic_kanji_2.svg",
+    ]
+    assert found["002_left_fish_right_thunder_gothic_kanji_2.svg"] == wanted
+
+
+def test_a_collection_becomes_a_font(served, tmp_path):
+    server = served()
+    asked = [("海", 1), ("海", 2), ("⿰魚雷", 1)]
+    pictures = [draw(server, prompt=word, seed=seed, steps=8)[-2]["picture"]["png"] for word, seed in asked]
+    files = unpacked(exported(server, "font", pictures))
+    table = [line.split("\t") for line in files["kanji-collection.txt"].decode().splitlines()]
+    assert table[1:] == [
+        ["U+6D77", "海", "海", "⿰氵毎", "gothic", "1"],
+        ["U+E000", "\ue000", "海", "⿰氵毎", "gothic", "2"],
+        ["U+E001", "\ue001", "⿰魚雷", "⿰魚雷", "gothic", "1"],
+    ]
+    path = tmp_path / "collection.otf"
+    path.write_bytes(files["kanji-collection.otf"])
+    assert ots.sanitize(str(path), capture_output=True).returncode == 0
+    names = TTFont(path).getBestCmap()
+    assert [names[code] for code in (0x6D77, 0xE000, 0xE001)] == [
+        "uni6D77",
+        "uniE000.left_water_right_every",
+        "uniE001.fish_beside_thunder",
+    ]
+    drawn = draw_characters(path.read_bytes(), "海\ue000\ue001", 64)
+    originals = [read_picture(Path("picture"), base64.b64decode(each))[0] for each in pictures]
+    assert stroke_overlap(drawn, np.stack(originals)).min() > 0.8

@@ -75,6 +75,10 @@ def test_type_draw_and_download(served, visit, watched, released):
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
     path = Path(download.value.path())
+    with page.expect_download() as outline:
+        page.get_by_role("button", name="Download SVG", exact=True).click()
+    assert outline.value.suggested_filename == "0000_left_fish_right_thunder_brush_kanji_7.svg"
+    assert "<title>left fish, right thunder (brush kanji)</title>" in Path(outline.value.path()).read_text()
     assert download.value.suggested_filename == "0000_left_fish_right_thunder_brush_kanji_7.png"
     pixels, lineage = read_picture(path)
     assert (lineage.word, lineage.style, lineage.seed, lineage.model_fingerprint) == (
@@ -239,6 +243,10 @@ def test_a_collection_stays_and_is_taken_away(served, visit):
     with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:
         words = [read_picture(Path(name), archive.read(name))[1].word for name in archive.namelist()]
     assert words == ["海", "山"]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download font").click()
+    with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:
+        assert archive.namelist() == ["kanji-collection.otf", "kanji-collection.txt"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.locator("#kept a").first.click()
     done(page)

@@ -7,9 +7,13 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from importlib import metadata
 
+import grimp
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from tests.conftest import PROJECT_ROOT
 from tests.page.conftest import SAMPLING, wait_until
 
@@ -54,8 +58,25 @@ def test_it_has_the_projects_settings_and_requirements():
     assert {face.style for face in ours.fonts.faces} == set(ours.captions.styles)
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     known = {*project["dependencies"], *project["optional-dependencies"]["reader"]}
-    asked = [line for line in (SPACE / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    assert asked and set(asked) <= known
+    assert set(requirements()) <= known
+
+
+def requirements():
+    return [line for line in (SPACE / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+def test_it_requires_what_the_page_imports():
+    graph = grimp.build_graph(
+        "kanji_diffusion", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
+    imported = {name for name in graph.find_upstream_modules("kanji_diffusion.page.__main__") if "." not in name}
+    imported -= {"kanji_diffusion", *sys.stdlib_module_names}
+    named = [Requirement(line).name for line in requirements()]
+    inner = [Requirement(line).name for name in named for line in metadata.requires(name) or ()]
+    brought = {canonicalize_name(name) for name in (*named, *inner)}
+    packages = metadata.packages_distributions()
+    lacking = [name for name in imported if not brought & {canonicalize_name(each) for each in packages[name]}]
+    assert "torch" in imported and not lacking
 
 
 def test_its_command_serves_the_page(space, tmp_path):

@@ -62,7 +62,7 @@ def create_app(model: PageModel, settings: PageSettings) -> FastAPI:
 
     @app.get("/api/about")
     async def about() -> dict[str, Any]:
-        exports = {name: export.label for name, export in EXPORTS.items()}
+        exports = [(name, export.label, export.of_one) for name, export in EXPORTS.items()]
         return model.describe() | {"started": started, "exports": exports, "collected": settings.collected}
 
     @app.post("/api/draw")

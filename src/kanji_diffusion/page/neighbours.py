@@ -75,10 +75,11 @@ class Neighbours:
     def _draw(self) -> None:
         if sys.platform == "linux":  # elsewhere it would be that of all threads
             os.nice(_NICE)
-        first = {rule.style: rule for rule in reversed(self._settings.faces) if not rule.held_out}
+        trained = [rule for rule in self._settings.faces if not rule.held_out]
+        first = {rule.style: rule for rule in reversed(trained)}
         characters = self._characters.assign(stroke_count=0)  # of a column that nothing reads here
-        for style, rule in first.items():
-            settings = self._settings.model_copy(update={"faces": (rule,), "unlisted": "ignore"})
+        for style in dict.fromkeys(rule.style for rule in trained):
+            settings = self._settings.model_copy(update={"faces": (first[style],), "unlisted": "ignore"})
             try:
                 faces = fonts.list_faces(self._folder, settings, characters)
                 audit = fonts.audit_glyphs(faces, characters, self._folder, settings)
