@@ -92,7 +92,7 @@ def test_its_command_serves_the_page(space, tmp_path):
     log = tmp_path / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, *given[1:], "--fonts", str(tmp_path)],
+            [sys.executable, *given[1:], "--fonts", str(tmp_path), "--threads", "1"],
             cwd=space,
             env=environment,
             stdout=output,

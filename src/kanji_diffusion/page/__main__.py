@@ -22,14 +22,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5002)
     parser.add_argument("--hosts", default="127.0.0.1,localhost", help="names by which it may be called; * for any")
     parser.add_argument("--frame-ancestors", default="'none'", help="sites that may show the page in a frame")
+    parser.add_argument("--threads", type=int, help="CPU threads; all cores by default")
     given = parser.parse_args()
     try:
         settings = ModelSettings.model_validate_json(given.settings.read_text(encoding="utf-8"))
         host = Host(TextToKanji.from_pretrained(given.model), given.model.name, settings, given.fonts)
+        page = PageSettings(hosts=tuple(given.hosts.split(",")), frame_ancestors=given.frame_ancestors)
+        host.serve(page, given.address, given.port, given.threads)
     except (KanjiDiffusionError, OSError, ValueError) as error:
         sys.exit(f"Error: {error}")
-    page = PageSettings(hosts=tuple(given.hosts.split(",")), frame_ancestors=given.frame_ancestors)
-    host.serve(page, given.address, given.port)
 
 
 if __name__ == "__main__":
