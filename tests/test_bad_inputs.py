@@ -26,6 +26,8 @@ from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.glyphs.fonts import FontSettings, list_faces
 from kanji_diffusion.glyphs.kanjivg import read_kanjivg
+from kanji_diffusion.page.exports import read_collection
+from kanji_diffusion.page.settings import PageRequest
 from kanji_diffusion.pipelines.generate.nodes import replay_picture
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.planning.words import read_edict
@@ -67,6 +69,14 @@ def planned(prompt: str) -> Callable[[Path], object]:
 @functools.cache
 def released_planner() -> Planner:
     return Planner.from_pretrained(next((PROJECT_ROOT / "data/06_models/released").glob("*/planner")))
+
+
+def asked_on_the_page(**request: object) -> Callable[[Path], object]:
+    return lambda bad: PageRequest.read(request)
+
+
+def collected(*sent: object) -> Callable[[Path], object]:
+    return lambda bad: read_collection(list(sent), 2)
 
 
 def prompts(name: str) -> Callable[[Path], object]:
@@ -209,6 +219,13 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     (planned("left fish, bottom thunder"), "The slots left, bottom of the parts 'left fish, bottom thunder' make no"),
     (planned("left fish, right"), "'right' of 'left fish, right' names no component: put one behind the slot"),
     (planned("left fish, right (top rain"), "open and close a different number of parentheses: balance them."),
+    (asked_on_the_page(), "`prompt` is missing: give a meaning, such as water."),
+    (asked_on_the_page(prompt=" "), "`prompt` cannot be used: it is empty; give a meaning, such as water."),
+    (asked_on_the_page(prompt="water", steps=101), "`steps` cannot be used: it should be less than or equal to 100."),
+    (asked_on_the_page(prompt="water", plan=2), "There is no input `plan`: the inputs are prompt, style, seed, steps,"),
+    (collected(), "The collection must be a list of 1 to 2 pictures: collect some."),
+    (collected("water"), "Picture 1 is no PNG in base64: collect it anew."),
+    (collected("AAAA"), "Picture 1 cannot be read (it is no PNG, or a damaged one): name a PNG that `generate` wrote."),
     (planned("魚雷火水"), "The parts '魚雷火水' are 4: give two or three, such as 魚雷 or a list of their names."),
     ("parts=魚", f"Parameter `parts` is '魚': {LIST_OF_PARTS}"),
     ("parts=[魚,\"\"]", f"Parameter `parts` is ['魚', '']: {LIST_OF_PARTS}"),
