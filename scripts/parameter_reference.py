@@ -28,6 +28,7 @@ from kanji_diffusion.pipelines import (
     filter_glyphs,
     generate,
     render_glyphs,
+    score,
     train_unet,
     train_vae,
 )
@@ -46,6 +47,7 @@ PIPELINES = {
     "compare_recipes": [compare_recipes.create_pipeline()],
     "generate": [generate.create_pipeline(named=True), generate.create_pipeline(replay=True)],
     "build_font": [build_font.create_pipeline(named=True)],
+    "score": [score.create_pipeline(pictures=True), score.create_pipeline(named=True)],
 }
 READ_BY_NO_NODE = READ_BY_HOOKS | READ_BY_CONSTRUCTION
 # Models of several groups: a group lists what conf/base sets of them, and a table of their own lists the rest.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fontTools.ttLib import TTFont
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from kanji_diffusion import cli
 from kanji_diffusion.outlines.specimen import draw_characters
@@ -352,6 +352,33 @@ def test_recipes_are_compared_in_a_run_each_and_not_trained_twice(project, kedro
     assert {"original", "improved", "today", "original + norm", "improved - norm"} <= set(runs)
     assert runs["original + norm"].params["norm"] == "true" and runs["original"].params["norm"] == "false"
     assert 0 <= runs["today"].metrics["overlap"] <= 1 and "curves/loss" in runs["today"].metrics
+
+
+def test_pictures_from_elsewhere_and_a_model_are_scored(project, kedro_run_here, finished, tmp_path):
+    """A font's own glyphs, an invention, and the model of the run."""
+    font = ImageFont.truetype(next((project / "data/01_raw/fonts").rglob("VL-Gothic-Regular.ttf")), 90)
+    for character in "森馬花虫":
+        page = Image.new("L", (100, 100), 255)
+        ImageDraw.Draw(page).text((50, 50), character, font=font, anchor="mm", fill=0)
+        page.save(tmp_path / f"{character}.png")
+    Image.new("L", (100, 100), 255).save(tmp_path / "new.png")
+    rows = [*(f"{character}.png,{character}," for character in "森馬花虫"), "new.png,,⿰魚雷"]
+    (tmp_path / "asked.csv").write_text("\n".join(["file,character,parts", *rows]), encoding="utf-8")
+    done = kedro_run_here("--env=test", "--pipelines=score", f"--params=pictures={tmp_path}")
+    assert done.exit_code == 0, done.stderr
+    report = newest_report(project, "score_report.json")
+    assert report["pictures"] == 5 and report["samples"] == 4
+    assert report["reading"]["ocr"] == 1 and "style" not in report
+    assert report["inventions"]["all_three"] == 0
+    done = kedro_run_here("--env=test", "--pipelines=score", "--params=score.prompt=a {style} kanji of {meaning}")
+    assert done.exit_code == 0, done.stderr
+    assert newest_report(project, "score_report.json")["samples"] == 16
+    page = max((project / "data/test/08_reporting").rglob("*/score_page.html"))
+    assert "Pictures from elsewhere" in page.read_text() and "Planner" not in page.read_text()
+
+
+def newest_report(project, name):
+    return json.loads(max((project / "data/test/08_reporting").rglob(f"*/{name}")).read_text())
 
 
 def test_kedro_lists_pipelines_and_datasets(kedro, finished):

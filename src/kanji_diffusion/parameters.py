@@ -52,14 +52,15 @@ READ_BY_CONSTRUCTION = {
     ),
 }
 # Groups of parameters of models that are trained in one process.
-_JUDGES = ("recogniser", "components", "clip")
+_EVALUATORS = ("recogniser", "components", "clip")
 # Parameters that say what is drawn, of which one stands in the place of another.
 _PROMPTS = ("prompt", "prompts_file", "parts")
 # Parameters that pipeline_registry.py builds pipelines by, and which pipelines these are.
 _BUILT_BY = {
     "captions.shares": ("render_glyphs", "filter_glyphs", "train_unet", "evaluate"),
     "stages": ("train_unet",),
-    "model": ("generate", "build_font"),
+    "model": ("generate", "build_font", "score"),
+    "pictures": ("score",),
     "replay": ("generate",),
     "formats": ("generate",),
     "candidates.count": ("generate",),
@@ -262,7 +263,7 @@ def _check_batches(parameters: Mapping[str, Any], stages: Mapping[str, StageSett
     workers = cluster.workers if isinstance(cluster, ClusterSettings) else 1
     shared = {f"vae.{name}": vae.get(name) for name in ("training", "finish")}
     shared |= {f"{path}.training": stage.training for path, stage in stages.items()}
-    alone = {f"{name}.training": (parameters.get(name) or {}).get("training") for name in _JUDGES}
+    alone = {f"{name}.training": (parameters.get(name) or {}).get("training") for name in _EVALUATORS}
     for path, training in {**shared, **alone}.items():
         if isinstance(training, TrainingSettings):
             require_equal_parts(training, f"`{path}`", workers if path in shared else 1)

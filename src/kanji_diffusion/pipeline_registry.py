@@ -18,6 +18,7 @@ from kanji_diffusion.pipelines import (
     filter_glyphs,
     generate,
     render_glyphs,
+    score,
     train_unet,
     train_vae,
 )
@@ -44,6 +45,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     drawing = {
         "generate": generate.create_pipeline(**generate.variant(*given)),
         "build_font": build_font.create_pipeline(**build_font.variant(*given)),
+        "score": score.create_pipeline(**score.variant(*given)),
     }
     named = {
         name: Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)

@@ -132,11 +132,12 @@ def render_page(
     figures: Mapping[str, Any],
     groups: pd.DataFrame,
     samples: Samples,
-    inventions: Inventions,
-    grid: pd.DataFrame,
+    inventions: Inventions | None,
+    grid: pd.DataFrame | None = None,
     parts: Parts | None = None,
+    title: str = "What the model draws",
 ) -> str:
-    """Write the page.
+    """Write the page; what is None has no section on it.
 
     Args:
         figures: What `SampleMetrics.score` returned.
@@ -145,6 +146,7 @@ def render_page(
         inventions: Scored pictures of meanings without a kanji.
         grid: What is read by `sampler`, `steps` and `guidance_scale`.
         parts: What is drawn from parts; None if captions tell no compositions.
+        title: Of the page.
 
     Returns:
         HTML that refers to nothing outside itself.
@@ -162,17 +164,18 @@ def render_page(
         style_grids=_style_grids(samples),
         misread=_misread(samples),
         copies=_copies(samples),
-        inventions=_inventions(inventions),
-        invented=inventions.report,
+        title=title,
+        inventions=_inventions(inventions) if inventions else [],
+        invented=inventions.report if inventions else {},
         zero_shot=parts.report if parts else _UNTOLD,
         zero_shot_pairs=_zero_shot(parts) if parts else [],
         compositions=parts.compositions if parts else _UNTOLD,
         planner=parts.planner if parts else {},
-        grid=grid.to_dict("records"),
+        grid=[] if grid is None else grid.to_dict("records"),
         plots={
             "reading": _embed_plot(reading_plot(groups)),
             "strokes": _embed_plot(stroke_plot(samples.scores, samples.real)),
-            "sampling": _embed_plot(sampling_plot(grid)),
+            "sampling": "" if grid is None else _embed_plot(sampling_plot(grid)),
         },
     )
 
