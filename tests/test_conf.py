@@ -23,6 +23,7 @@ from kanji_diffusion.pipelines import (
     filter_glyphs,
     generate,
     render_glyphs,
+    score,
     train_unet,
     train_vae,
 )
@@ -40,6 +41,7 @@ VARIANTS = [
     generate.create_pipeline(named=True),
     generate.create_pipeline(replay=True),
     generate.create_pipeline(svg=True),
+    score.create_pipeline(pictures=True),
 ]
 
 # Models that several groups share, so that the groups differ from their defaults.
@@ -77,6 +79,7 @@ def configure(env):
         ),
         "evaluate": evaluate.create_pipeline(composed=composed),
         "compare_recipes": compare_recipes.create_pipeline(),
+        "score": score.create_pipeline(),
         "generate": generate.create_pipeline(),
         "build_font": build_font.create_pipeline(),
     }

@@ -12,6 +12,7 @@ PIPELINES = [
     "generate",
     "build_font",
     "compare_recipes",
+    "score",
 ]
 
 

@@ -392,6 +392,7 @@ def test_kedro_lists_pipelines_and_datasets(kedro, finished):
         "generate",
         "build_font",
         "compare_recipes",
+        "score",
     ):
         assert name in listed.stdout
     described = kedro("catalog", "describe-datasets", "--env=test")
