@@ -67,7 +67,7 @@ def draw_model(
     return drawn.assign(image=encode_images(pixels))
 
 
-def draw_known_characters(
+def draw_existing_characters(
     pictures: pd.DataFrame,
     font_folder: Path,
     faces: pd.DataFrame,

@@ -44,10 +44,10 @@ def create_pipeline(*, pictures: bool = False, named: bool = False) -> Pipeline:
     return Pipeline([given] if pictures else [loaded, drawn] if named else [drawn], tags="score") + Pipeline(
         [
             Node(
-                nodes.draw_known_characters,
+                nodes.draw_existing_characters,
                 ["scored_pictures", "font_folder", "faces", "dictionary", "params:evaluation", "params:fonts"],
                 "score_known_characters",
-                name="draw_known_characters",
+                name="draw_existing_characters",
             ),
             Node(
                 nodes.score_pictures,
