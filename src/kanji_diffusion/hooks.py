@@ -31,6 +31,7 @@ from kanji_diffusion.datasets.local import refuse_unsavable
 from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.parameters import (
     check_devices,
+    check_sources,
     check_together,
     refuse_other_kinds,
     refuse_unknown,
@@ -125,6 +126,12 @@ def trains_text_encoder() -> bool:
     return isinstance(text, Mapping) and text.get("source") == TRAINED
 
 
+def trains_adapter() -> bool:
+    """Whether an adapter is trained in place of the UNet's weights."""
+    unet = configured_parameters().get("unet")
+    return isinstance(unet, Mapping) and unet.get("lora") is not None
+
+
 def tells_compositions() -> bool:
     """Whether captions tell how characters are built."""
     captions = configured_parameters().get("captions")
@@ -185,8 +192,9 @@ class ProjectHooks:
         for name in sorted(pipeline.inputs()):
             if not is_parameter(name):
                 _pin(name, catalog)
-        paths = (name.removeprefix("params:") for name in pipeline.inputs() if name.startswith("params:"))
-        check_devices(self._parameters, sorted(paths))
+        paths = sorted(name.removeprefix("params:") for name in pipeline.inputs() if name.startswith("params:"))
+        check_devices(self._parameters, paths)
+        check_sources(self._parameters, paths, partial(catalog.load, "earlier_models"))
         _set_threads(configured_parameters().get("threads"))
 
     @hook_impl

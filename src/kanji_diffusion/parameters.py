@@ -6,7 +6,7 @@ Each parameter by itself is checked by its own model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kedro.config import AbstractConfigLoader, MissingConfigException
@@ -20,8 +20,12 @@ from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.hardware import choose_device
 from kanji_diffusion.core.settings import model_of, sentence
+from kanji_diffusion.datasets.model_source import ModelResolver
+from kanji_diffusion.diffusion.compatibility import check_start
 from kanji_diffusion.diffusion.latents import StyleRepeats
+from kanji_diffusion.diffusion.lora import require_peft
 from kanji_diffusion.diffusion.schedule import ScheduleSettings, check_sampler
+from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import TRAINED, VAESettings
 from kanji_diffusion.diffusion.vae_loss import VAELossSettings, check_sizes
 from kanji_diffusion.evaluation.settings import EvaluationSettings
@@ -34,6 +38,7 @@ from kanji_diffusion.pipelines.train_vae.nodes import Crop
 from kanji_diffusion.recipes.settings import RecipeSettings
 from kanji_diffusion.sampling.requests import ALL, Styles
 from kanji_diffusion.sampling.sampler import SamplingSettings
+from kanji_diffusion.scoring.aesthetics import AestheticSettings, require_head
 from kanji_diffusion.scoring.filtering import FilterSettings
 from kanji_diffusion.training.settings import TrainingSettings, require_equal_parts
 
@@ -160,7 +165,8 @@ def check_together(parameters: Mapping[str, Any]) -> None:
     Raises:
         KanjiDiffusionError: If a setting names a style that neither a face nor the captions have, or `evaluation` one
             that no face has; if a stage is larger than the glyphs or no multiple of what a latent covers; if the
-            autoencoder cannot work at its sizes; if a batch cannot be divided; if captions cannot name a style that is
+            autoencoder cannot work at its sizes; if a batch cannot be divided; if an adapter is to be trained without
+            peft, or in a UNet that grows; if captions cannot name a style that is
             to be drawn; or if a sampler does not exist or does not suit the schedule.
     """
     given = parameters.get("stages") or {}
@@ -170,6 +176,8 @@ def check_together(parameters: Mapping[str, Any]) -> None:
     if isinstance(drawing := parameters.get("render"), RenderSettings):
         _check_sizes(stages, drawing.size, parameters.get("vae") or {})
     _check_batches(parameters, stages)
+    if isinstance(unet := parameters.get("unet"), UNetSettings) and unet.lora:
+        _check_lora(stages)
     if isinstance(styles := parameters.get("style"), Styles) and styles.root != (ALL,):
         check_styles(styles.root, parameters["captions"])
     if isinstance(schedule := parameters.get("schedule"), ScheduleSettings):
@@ -235,6 +243,16 @@ def _check_sizes(stages: Mapping[str, StageSettings], size: int, vae: Mapping[st
             )
 
 
+def _check_lora(stages: Mapping[str, StageSettings]) -> None:
+    require_peft()
+    for path, stage in stages.items():
+        if stage.grow:
+            raise KanjiDiffusionError(
+                f"Parameter `{path}.grow` is true, but with `unet.lora` the random weights of a new level would stay "
+                "what they are: set it to false, or `unet.lora` to null."
+            )
+
+
 def check_devices(parameters: Mapping[str, Any], paths: Iterable[str]) -> None:
     """Refuse a device that is not there, before hours of work lead to the model that is to use it.
 
@@ -248,6 +266,24 @@ def check_devices(parameters: Mapping[str, Any], paths: Iterable[str]) -> None:
     for path in paths:
         for name, device in _devices(_value(parameters, path), path):
             choose_device(device, name)
+
+
+def check_sources(parameters: Mapping[str, Any], paths: Container[str], models: Callable[[], ModelResolver]) -> None:
+    """Refuse files and models from elsewhere that are not there or do not fit, before any work.
+
+    Args:
+        parameters: What `validated` returned.
+        paths: Those that are read.
+        models: What finds the UNet that training starts from.
+
+    Raises:
+        KanjiDiffusionError: If the file of an aesthetic head is not there; and as `check_start` says.
+    """
+    if "aesthetics" in paths and isinstance(judge := parameters.get("aesthetics"), AestheticSettings):
+        require_head(judge)
+    if "unet" in paths and isinstance(unet := parameters.get("unet"), UNetSettings) and unet.start:
+        source, vae = models().find_or_hub(unet.start, "unet.start"), _value(parameters, "vae.model")
+        check_start(source, unet, vae, parameters["text_encoder"], parameters["schedule"])
 
 
 def _devices(group: Any, path: str) -> Iterator[tuple[str, str]]:

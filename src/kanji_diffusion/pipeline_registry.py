@@ -9,6 +9,7 @@ from kanji_diffusion.hooks import (
     configured_stages,
     has_trained_model,
     tells_compositions,
+    trains_adapter,
     trains_text_encoder,
 )
 from kanji_diffusion.pipelines import (
@@ -36,7 +37,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "filter_glyphs": filter_glyphs.create_pipeline(composed=composed),
         "train_vae": train_vae.create_pipeline(),
         "train_unet": train_unet.create_pipeline(
-            configured_stages(), trains_text=trains_text_encoder(), composed=composed
+            configured_stages(), trains_text=trains_text_encoder(), composed=composed, lora=trains_adapter()
         ),
         "evaluate": evaluate.create_pipeline(composed=composed),
     }

@@ -205,10 +205,12 @@ def test_what_is_no_autoencoder_is_refused_in_one_sentence(tmp_path, make, reaso
     assert "\n" not in str(told.value)
 
 
-# A changed value for every field; None for one that says which weights are trained, or whether any are. Those count.
+# A changed value for every field; None for one that says which weights are trained, or how they are changed afterwards.
+# Weights count.
 ARCHITECTURE = {
     "source": None,
     "fine_tune": None,
+    "fold_statistics": None,
     "channels": (8, 8),
     "latent_channels": 3,
     "layers": 2,

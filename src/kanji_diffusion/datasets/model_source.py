@@ -10,6 +10,7 @@ from kedro.io.core import AbstractDataset, DatasetError
 
 from kanji_diffusion import registry
 from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.diffusion.pretrained import is_hub_name
 from kanji_diffusion.sampling.export import TextToKanji
 from kanji_diffusion.sampling.lineage import is_version
 
@@ -76,6 +77,10 @@ class ModelResolver:
             f"version in MLflow's registry ({REGISTRY}<name>@<alias>), a folder with the model_index.json or "
             f"config.json of a model, or `{RELEASED}`."
         )
+
+    def find_or_hub(self, source: str, parameter: str) -> str:
+        """What `find` finds, or `source` itself if it can only be a name of the hub."""
+        return source if is_hub_name(source) else str(self.find(source, parameter))
 
     def load(self, source: str) -> TextToKanji:
         """The finished model that the parameter `model` names.

@@ -57,7 +57,8 @@ class DiffusionLoss:
         self, schedule: ScheduleSettings, settings: DiffusionLossSettings, emphasis: EmphasisSettings | None = None
     ) -> None:
         parts = {"schedule": schedule, "loss": settings} | ({"emphasis": emphasis} if emphasis else {})
-        self._key = fingerprint({name: part.model_dump() for name, part in parts.items()})
+        # The timesteps that a sampler takes are no matter of training.
+        self._key = fingerprint({name: part.model_dump(exclude={"spacing"}) for name, part in parts.items()})
         self.schedule = training_schedule(schedule)
         self.prediction = schedule.prediction
         snr = signal_to_noise(self.schedule)

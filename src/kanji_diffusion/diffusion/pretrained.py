@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,9 @@ def load_pretrained(model_class: Any, source: str, part: str, remedy: str) -> An
     Raises:
         KanjiDiffusionError: If it is not there, is of another class, or has no safetensors weights that fit.
     """
-    name = model_class.__name__
     try:
-        folder = _subfolder(model_class, source, part)
-        found_class = model_class.load_config(source, subfolder=folder).get("_class_name")
-        if found_class != name:
-            raise ValueError(f"it is of the class {found_class}, not {name}")
+        folder = subfolder(model_class, source, part)
+        _config(model_class, source, folder)
         model, found = model_class.from_pretrained(
             source,
             subfolder=folder,
@@ -41,6 +39,30 @@ def load_pretrained(model_class: Any, source: str, part: str, remedy: str) -> An
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise unusable(source, str(error).splitlines()[0], remedy) from error
     return model.eval()
+
+
+def load_configuration(model_class: Any, source: str, part: str, remedy: str) -> Any:
+    """The configuration of a model, with the defaults of its class; no weights are read.
+
+    Args:
+        model_class: Of diffusers.
+        source: Hub name or folder of the model, or of a pipeline that has one.
+        part: Its name in such a pipeline.
+        remedy: What to do if there is none, for the error's sentence.
+
+    Raises:
+        KanjiDiffusionError: If it is not there, or is of another class.
+    """
+    try:
+        with torch.device("meta"):
+            return model_class.from_config(_config(model_class, source, subfolder(model_class, source, part))).config
+    except (OSError, ValueError, TypeError) as error:
+        raise unusable(source, str(error).splitlines()[0], remedy) from error
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether `source` can only be the name of a repository of the hub."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) is not None and not Path(source).exists()
 
 
 def weights_variant(folder: str | Path) -> str | None:
@@ -59,7 +81,8 @@ def unusable(source: str, reason: str, remedy: str) -> KanjiDiffusionError:
     return KanjiDiffusionError(f"The model '{source}' cannot be used ({reason.rstrip('.')}): {remedy}.")
 
 
-def _subfolder(model_class: Any, source: str, part: str) -> str:
+def subfolder(model_class: Any, source: str, part: str) -> str:
+    """Where a model lies in its source: in the folder `part` of a pipeline, or ("") at its top."""
     if Path(source).is_dir():
         return part if (Path(source) / "model_index.json").is_file() else ""
     try:
@@ -67,3 +90,10 @@ def _subfolder(model_class: Any, source: str, part: str) -> str:
     except OSError:
         return part
     return ""
+
+
+def _config(model_class: Any, source: str, folder: str) -> dict[str, Any]:
+    config = model_class.load_config(source, subfolder=folder)
+    if (found := config.get("_class_name")) != model_class.__name__:
+        raise ValueError(f"it is of the class {found}, not {model_class.__name__}")
+    return config

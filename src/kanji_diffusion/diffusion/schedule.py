@@ -53,6 +53,11 @@ class ScheduleSettings(Settings):
     zero_terminal_snr: bool = Field(
         False, description="Rescale betas so that the last timestep is pure noise (Lin et al., 2024)."
     )
+    spacing: Literal["trailing", "leading", "linspace"] = Field(
+        "trailing",
+        description="Timesteps that a sampler takes: equal steps that end at the last, that begin at the first (as "
+        "Stable Diffusion 1 is sampled), or both. Training does not depend on it.",
+    )
 
 
 def training_schedule(settings: ScheduleSettings) -> DDPMScheduler:
@@ -64,7 +69,7 @@ def training_schedule(settings: ScheduleSettings) -> DDPMScheduler:
         beta_end=settings.beta_end,
         prediction_type=settings.prediction,
         rescale_betas_zero_snr=settings.zero_terminal_snr,
-        timestep_spacing="trailing",
+        timestep_spacing=settings.spacing,
         clip_sample=False,
         steps_offset=1,
     )

@@ -41,7 +41,8 @@ class TextEncoderSettings(Settings):
     source: str = Field(
         TRAINED,
         description="`trained` (a small DistilBERT with a token for each word and component, trained along with "
-        "the UNet), `bundled` (all-MiniLM-L6-v2), a hub name such as openai/clip-vit-large-patch14, or a folder.",
+        "the UNet), `bundled` (all-MiniLM-L6-v2), a hub name such as openai/clip-vit-large-patch14, or the folder of a "
+        "text model with its tokenizer, or of a whole pipeline.",
     )
     max_length: int = Field(28, ge=4, description="Tokens that a caption is padded to; CLIP takes 77.")
     width: int = Field(
@@ -136,29 +137,21 @@ class TextEncoder:
                 )
 
 
-def load_text_encoder(settings: TextEncoderSettings, tokenizer_folder: str | None = None) -> TextEncoder:
+def load_text_encoder(settings: TextEncoderSettings) -> TextEncoder:
     """Load tokenizer and text model, frozen and in evaluation mode.
-
-    Args:
-        settings: Where the model is.
-        tokenizer_folder: Where its tokenizer is; None for the same place.
 
     Raises:
         KanjiDiffusionError: If the source is not there, is altered, or is no text encoder.
     """
-    folder = text_encoder_folder(settings)
+    folder, tokenizer_folder = _parts(settings)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
         config = AutoConfig.from_pretrained(folder)
         model = _text_class(config.model_type).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, variant=weights_variant(folder)
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise KanjiDiffusionError(
-            f"The text encoder '{settings.source}' cannot be loaded ({str(error).splitlines()[0]}): set "
-            "`text_encoder.source` to bundled, to a hub name that this machine can reach, or to a folder that "
-            "holds a transformers text model in safetensors with its tokenizer."
-        ) from error
+        raise _not_loaded(settings, error) from error
     if config.model_type == "bert":
         # The pipeline passes the padding mask to the encoder only on this setting.
         model.config.use_attention_mask = True
@@ -277,6 +270,37 @@ class TextConditionedUNet(nn.Module):
 def text_encoder_folder(settings: TextEncoderSettings) -> Path | str:
     """Where transformers finds the encoder: the bundled package's folder, a local folder or a hub name."""
     return _bundled_folder() if settings.source == BUNDLED else settings.source
+
+
+def text_width(settings: TextEncoderSettings) -> int:
+    """Width D of the states of a text encoder, by its configuration alone.
+
+    Raises:
+        KanjiDiffusionError: If it is not there.
+    """
+    if settings.source == TRAINED:
+        return settings.width
+    try:
+        config = AutoConfig.from_pretrained(_parts(settings)[0])
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(settings, error) from error
+    return int(getattr(config, "text_config", config).hidden_size)
+
+
+def _not_loaded(settings: TextEncoderSettings, error: Exception) -> KanjiDiffusionError:
+    return KanjiDiffusionError(
+        f"The text encoder '{settings.source}' cannot be loaded ({str(error).splitlines()[0]}): set "
+        "`text_encoder.source` to bundled, to a hub name that this machine can reach, or to a folder that "
+        "holds a transformers text model in safetensors with its tokenizer."
+    )
+
+
+def _parts(settings: TextEncoderSettings) -> tuple[Path | str, Path | str]:
+    """Where the text model is, and where its tokenizer: beside it, but for the folder of a pipeline."""
+    source = text_encoder_folder(settings)
+    if Path(source, "tokenizer").is_dir():
+        return Path(source, "text_encoder"), Path(source, "tokenizer")
+    return source, source
 
 
 def _text_class(model_type: str) -> type[PreTrainedModel]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from diffusers import UNet2DConditionModel
 from pydantic import Field, PositiveInt, model_validator
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.diffusion.lora import LoraSettings
 from kanji_diffusion.diffusion.pretrained import load_pretrained
-from kanji_diffusion.diffusion.text import NO_LIMIT, TextEncoder, TextEncoderSettings, load_text_encoder
+from kanji_diffusion.diffusion.text import TextEncoder
 
-_REMEDY = "set `unet.start` to null, to NAME:VERSION such as styles_32.unet:VERSION, or to a folder with a UNet"
+REMEDY = (
+    "set `unet.start` to null, to NAME:VERSION such as styles_32.unet:VERSION, to a hub name that this machine can "
+    "reach, or to a folder with a UNet"
+)
 # What the architecture is called in diffusers and in the parameters.
 _FIELDS = {
     "block_out_channels": "unet.channels",
@@ -52,8 +57,13 @@ class UNetSettings(Settings):
     start: str | None = Field(
         None,
         description="Warm start: the UNet whose weights the first stage starts from, such as `styles_32.unet:VERSION`, "
-        "or any other source that `model` may name; null for random weights. Its architecture must be this one, which "
-        "that of a UNet grown by a stage is not. All stages run again.",
+        "any other source that `model` may name, or a hub name such as stable-diffusion-v1-5/stable-diffusion-v1-5; "
+        "null for random weights. Its architecture must be this one, which that of a UNet grown by a stage is not; a "
+        "pipeline's diffusion process and scale of latents must be those of `schedule` and `vae` too. All stages run "
+        "again.",
+    )
+    lora: LoraSettings | None = Field(
+        None, description="Adapter that all stages train in place of the weights of `start`; null trains these."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Draws the random weights that the first stage starts from.")
 
@@ -64,6 +74,8 @@ class UNetSettings(Settings):
                 f"`cross_attention` has {len(self.cross_attention)} entries and `channels` {len(self.channels)}; "
                 "give one for each level"
             )
+        if self.lora and self.start is None:
+            raise ValueError("`lora` trains an adapter of the weights of `start`, which is null: name a UNet there")
         for width in self.channels:
             if width % self.groups or width % self.heads:
                 raise ValueError(f"{width} channels cannot be divided by {self.groups} groups and {self.heads} heads")
@@ -103,26 +115,35 @@ def text_unet(settings: UNetSettings, latent_channels: int, latent_size: int, te
     )
 
 
-def earlier_unet(folder: Path, wanted: UNet2DConditionModel) -> UNet2DConditionModel:
+def earlier_unet(source: str | Path, wanted: UNet2DConditionModel) -> UNet2DConditionModel:
     """A UNet that was trained before.
 
     Args:
-        folder: Of a UNet or of a whole pipeline.
+        source: Folder or hub name, of a UNet or of a whole pipeline.
         wanted: The architecture that it must have, whatever its `sample_size`.
 
     Raises:
         KanjiDiffusionError: If it is no UNet, or has another architecture.
     """
-    unet = load_pretrained(UNet2DConditionModel, str(folder), "unet", _REMEDY)
-    others = [key for key in wanted.config if key not in _FIELDS and key != "sample_size" and not key.startswith("_")]
+    unet = load_pretrained(UNet2DConditionModel, str(source), "unet", REMEDY)
+    check_architecture(str(source), unet.config, wanted.config)
+    return unet
+
+
+def check_architecture(source: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse the UNet of `source` if its configuration differs from the one that is wanted.
+
+    Raises:
+        KanjiDiffusionError: Naming the first difference that matters.
+    """
+    others = [key for key in wanted if key not in _FIELDS and key != "sample_size" and not key.startswith("_")]
     for key in [*_FIELDS, *others]:
-        ours, theirs = (_listed(one.config.get(key)) for one in (wanted, unet))
+        ours, theirs = (_listed(config.get(key)) for config in (wanted, found))
         if ours != theirs:
             raise KanjiDiffusionError(
-                f"The UNet in {folder} has {key} {theirs}, but `{_FIELDS.get(key, 'unet')}` asks for {ours}: give the "
+                f"The UNet in {source} has {key} {theirs}, but `{_FIELDS.get(key, 'unet')}` asks for {ours}: give the "
                 "first stage the architecture that this UNet has, or choose another `unet.start`."
             )
-    return unet
 
 
 def earlier_text_encoder(folder: Path) -> TextEncoder:
@@ -134,9 +155,6 @@ def earlier_text_encoder(folder: Path) -> TextEncoder:
     Raises:
         KanjiDiffusionError: If there is none.
     """
-    if (folder / "tokenizer").is_dir():
-        text, tokenizer = (str(folder / part) for part in ("text_encoder", "tokenizer"))
-        return load_text_encoder(TextEncoderSettings(source=text, max_length=NO_LIMIT), tokenizer)
     return TextEncoder.from_pretrained(folder)
 
 

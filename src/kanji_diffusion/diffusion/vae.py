@@ -20,7 +20,7 @@ ENCODED_AT_ONCE = 64
 """Pictures that go through the encoder together."""
 # Nats in a latent value, below which a channel counts as empty.
 _EMPTY = 0.2
-_REMEDY = (
+REMEDY = (
     "set `vae.model.source` to trained, to a hub name that this machine can reach, or to a folder that holds an "
     "AutoencoderKL in safetensors"
 )
@@ -34,7 +34,16 @@ class VAESettings(Settings):
         description="`trained` here, a hub name such as stabilityai/sd-vae-ft-mse, or a folder with an AutoencoderKL "
         "or a whole pipeline in it.",
     )
-    fine_tune: bool = Field(False, description="Train a pretrained autoencoder further; it is taken as it is if not.")
+    fine_tune: bool = Field(
+        False,
+        description="Train a pretrained autoencoder further (with `fold_statistics: false` its decoder alone); it is "
+        "taken as it is if not.",
+    )
+    fold_statistics: bool = Field(
+        True,
+        description="Give latents mean 0 and deviation 1 by the autoencoder's own convolutions; false keeps the "
+        "published scale of a pretrained one, on which a UNet may have been trained.",
+    )
     channels: tuple[PositiveInt, ...] = Field(
         (16, 32, 64),
         min_length=1,
@@ -52,6 +61,8 @@ class VAESettings(Settings):
         for width in self.channels:
             if width % self.groups:
                 raise ValueError(f"{width} channels cannot be divided into {self.groups} groups")
+        if self.source == TRAINED and not self.fold_statistics:
+            raise ValueError("`fold_statistics` is false, but an autoencoder trained here has no published scale")
         return self
 
 
@@ -73,18 +84,24 @@ def autoencoder(settings: VAESettings, size: int) -> AutoencoderKL:
     )
 
 
-def pretrained_autoencoder(source: str) -> AutoencoderKL:
+def pretrained_autoencoder(source: str, published_scale: bool = False) -> AutoencoderKL:
     """An autoencoder of the hub or of a folder, for pictures of one channel or three, with the scale of raw latents.
 
     Args:
         source: Hub name or folder of an AutoencoderKL, or of a pipeline that has one in `vae`.
+        published_scale: Leave it as it is, with its own `scaling_factor`.
 
     Raises:
         KanjiDiffusionError: If it is not there, is no such autoencoder, or has no safetensors weights.
     """
-    vae = load_pretrained(AutoencoderKL, source, "vae", _REMEDY)
+    vae = load_pretrained(AutoencoderKL, source, "vae", REMEDY)
     if (channels := vae.config.in_channels) not in (1, 3) or vae.config.out_channels != channels:
-        raise unusable(source, f"it takes pictures of {channels} channels, not of 1 or 3", _REMEDY)
+        raise unusable(source, f"it takes pictures of {channels} channels, not of 1 or 3", REMEDY)
+    if published_scale:
+        # Of these `StableDiffusionPipeline` knows the scale alone.
+        if any(vae.config.get(name) is not None for name in ("shift_factor", "latents_mean", "latents_std")):
+            raise unusable(source, "its latents are shifted, not scaled alone", REMEDY)
+        return vae
     # What scales and shifts the latents goes into the 1x1 convolutions; some autoencoders come without them.
     vae.quant_conv = vae.quant_conv or _identity(2 * vae.config.latent_channels)
     vae.post_quant_conv = vae.post_quant_conv or _identity(vae.config.latent_channels)
@@ -119,13 +136,17 @@ def factor(vae: AutoencoderKL) -> int:
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: np.ndarray, batch_size: int = ENCODED_AT_ONCE) -> tuple[np.ndarray, np.ndarray]:
-    """Latent means and standard deviations of uint8 pictures `[N, H, W]`, each float32 `[N, C, h, w]`."""
+    """Means and standard deviations of the latents of uint8 pictures `[N, H, W]`, each float32 `[N, C, h, w]`.
+
+    They are scaled as the UNet sees them.
+    """
     means, stds = [], []
+    scale = vae.config.scaling_factor
     for first in range(0, len(images), batch_size):
         pixels = to_model_range(images[first : first + batch_size]).to(vae.device)
         moments = vae.encode(vae_input(vae, pixels)).latent_dist
-        means.append(moments.mean.cpu().numpy())
-        stds.append(moments.std.cpu().numpy())
+        means.append((moments.mean * scale).cpu().numpy())
+        stds.append((moments.std * scale).cpu().numpy())
     return np.concatenate(means), np.concatenate(stds)
 
 
@@ -183,7 +204,7 @@ def without_empty_channels(vae: AutoencoderKL, mean: np.ndarray, std: np.ndarray
 @contextmanager
 def frozen_encoder(vae: AutoencoderKL) -> Iterator[None]:
     """Within it only the decoder learns, so that the latents stay what they are."""
-    parts = [*vae.encoder.parameters(), *vae.quant_conv.parameters()]
+    parts = [*vae.encoder.parameters(), *(vae.quant_conv.parameters() if vae.quant_conv else ())]
     for parameter in parts:
         parameter.requires_grad_(False)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,8 @@ def train_autoencoder(images: Images, recipe: VAERecipe, visual: nn.Module | Non
 
     One that is trained here keeps only the latent channels that hold something. After the crops its decoder is trained
     on whole pictures: they hold more paper, and the group normalisation of an autoencoder that has seen crops alone
-    leaves that paper grey.
+    leaves that paper grey. One that keeps its published scale keeps its latents as they are: only its decoder
+    is trained, and no statistics are folded in.
 
     Args:
         images: uint8 `[N, H, W]`.
@@ -63,18 +65,23 @@ def train_autoencoder(images: Images, recipe: VAERecipe, visual: nn.Module | Non
     Raises:
         KanjiDiffusionError: If the model cannot work at these sizes or cannot be loaded; and as `train` says.
     """
-    size, pretrained = images.shape[-1], recipe.model.source != vaes.TRAINED
+    size, pretrained, fold = images.shape[-1], recipe.model.source != vaes.TRAINED, recipe.model.fold_statistics
     counted = evenly(len(images), _COUNTED)
     device = choose_device(recipe.training.device)
     torch.manual_seed(recipe.training.seed)
-    vae = vaes.pretrained_autoencoder(recipe.model.source) if pretrained else vaes.autoencoder(recipe.model, size)
+    vae = (
+        vaes.pretrained_autoencoder(recipe.model.source, not fold)
+        if pretrained
+        else vaes.autoencoder(recipe.model, size)
+    )
     module = trainable(vae, recipe.loss, size, recipe.crop)
 
     def train_on(side: int, loss: VAELossSettings, training: TrainingSettings, name: str) -> None:
         train(module, VAELoss(loss, training.batch_size, visual), CropDataset(images, side), training, name=name)
 
     if recipe.model.fine_tune or not pretrained:
-        train_on(recipe.crop, recipe.loss, recipe.training, "vae")
+        with nullcontext() if fold else vaes.frozen_encoder(vae):
+            train_on(recipe.crop, recipe.loss, recipe.training, "vae")
         if not pretrained:
             latents = vaes.encode(vae.to(device), images[counted])
             vae = vaes.without_empty_channels(vae.cpu(), *latents)
@@ -85,6 +92,7 @@ def train_autoencoder(images: Images, recipe: VAERecipe, visual: nn.Module | Non
         if recipe.finish:
             with vaes.frozen_encoder(vae):
                 train_on(size, finishing(recipe.loss, recipe.finish), recipe.finish, "vae_decoder")
-    mean, std = vaes.encode(vae.to(device), images[counted])
-    vaes.fold_latent_statistics(vae.cpu(), mean, std)
+    if fold:
+        mean, std = vaes.encode(vae.to(device), images[counted])
+        vaes.fold_latent_statistics(vae.cpu(), mean, std)
     return vae

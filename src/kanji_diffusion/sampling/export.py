@@ -13,6 +13,8 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
+from kanji_diffusion.diffusion.lora import FILE as ADAPTER
+from kanji_diffusion.diffusion.lora import Adapter, require_peft
 from kanji_diffusion.diffusion.pretrained import weights_variant
 from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
@@ -30,14 +32,22 @@ class TextToKanji:
     Attributes:
         pipeline: A stock pipeline, which takes full prompts.
         planner: None for a model that was trained without compositions, and draws the prompt as it is.
+        adapter: What is to be added to the pipeline's UNet; None if it is there already, or never was.
     """
 
     pipeline: StableDiffusionPipeline
     planner: Planner | None = None
+    adapter: Adapter | None = None
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that diffusers loads as a pipeline, with the planner, if there is one, in `planner/`."""
+        """Write a folder that diffusers loads as a pipeline.
+
+        The planner, if there is one, goes to `planner/`; an adapter to `pytorch_lora_weights.safetensors`, which
+        `load_lora_weights` of that pipeline reads.
+        """
         self.pipeline.save_pretrained(folder)
+        if self.adapter:
+            self.adapter.save_pretrained(folder)
         if self.planner:
             self.planner.save_pretrained(Path(folder) / _PLANNER)
 
@@ -46,7 +56,7 @@ class TextToKanji:
         """What `save_pretrained` or `save_released` wrote, or any other folder of a `StableDiffusionPipeline`.
 
         Only safetensors weights are read, full ones if there are, else those in half precision (`*.fp16.safetensors`);
-        so that a safety checker or weights in other formats may lie beside them.
+        so that a safety checker or weights in other formats may lie beside them. An adapter is merged into the UNet.
 
         Raises:
             KanjiDiffusionError: If it holds another pipeline, or none that is whole.
@@ -68,6 +78,11 @@ class TextToKanji:
                 requires_safety_checker=False,
                 **_bundled_text(source),
             )
+            if (source / ADAPTER).is_file():
+                require_peft()
+                pipeline.load_lora_weights(source, weight_name=ADAPTER, local_files_only=True)
+                pipeline.fuse_lora()
+                pipeline.unload_lora_weights()
             taken, made = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
             if taken != made:
                 raise ValueError(f"its UNet takes latents of {taken} channels, but its autoencoder makes {made}")

@@ -168,6 +168,18 @@ def glyph_features(scorer: ClipScorer, images: Images) -> np.ndarray:
     return np.concatenate([seen, measures.to_numpy(np.float32)], axis=1)
 
 
+def require_head(settings: AestheticSettings) -> None:
+    """Refuse a head whose file is not there.
+
+    Raises:
+        KanjiDiffusionError: Naming it.
+    """
+    if settings.head != TRAINED and not Path(settings.head).is_file():
+        raise KanjiDiffusionError(
+            f"The aesthetic head {settings.head} is not there: put the file there, or set `aesthetics.head` to trained."
+        )
+
+
 def load_laion_head(path: Path, scorer: ClipScorer) -> AestheticHead:
     """Load one of LAION's predictors, which come as pickled state dicts; no code in them is run.
 
@@ -206,10 +218,6 @@ def _other_width(head: str, width: int, given: int) -> str:
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise KanjiDiffusionError(
-            f"The aesthetic head {path} is not there: put the file there, or set `aesthetics.head` to trained."
-        ) from error
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise KanjiDiffusionError(
             f"The aesthetic head {path} cannot be read, or would run code when read: "
@@ -240,6 +248,7 @@ def make_aesthetic_head(
     if settings.head == TRAINED:
         head = train_aesthetic_head(scorer, open_images(glyphs[glyphs["split"] == "train"]), settings)
     else:
+        require_head(settings)
         head = load_laion_head(Path(settings.head), scorer)
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
     held = held.iloc[evenly(len(held), _RANKED)]

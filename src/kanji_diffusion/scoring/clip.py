@@ -217,7 +217,11 @@ def _pretrained(settings: ClipSettings, text: TextEncoderSettings, expected: str
         )
     try:
         # Errors of unpickling, of JSON and of shapes come as they are from deep within open_clip.
-        model = open_clip.create_model(name, weights, require_pretrained=True, weights_only=True)
+        # Where the model's name does not say so, open_clip only warns that its weights want another activation.
+        quick = bool(weights and open_clip.get_pretrained_cfg(name, weights).get("quick_gelu"))
+        model = open_clip.create_model(
+            name, weights, require_pretrained=True, weights_only=True, force_quick_gelu=quick
+        )
         tokenizer = open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise KanjiDiffusionError(

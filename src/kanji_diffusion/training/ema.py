@@ -1,4 +1,4 @@
-"""Exponential moving average of a module's weights."""
+"""What training changes of a module, and its exponential moving average."""
 
 from __future__ import annotations
 
@@ -17,8 +17,21 @@ def ema_decay(step: int, limit: float) -> float:
     return min(limit, (1 + step) / (10 + step))
 
 
+def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The live entries of the module's state, without the parameters that are frozen."""
+    frozen = {name for name, value in module.named_parameters(remove_duplicate=False) if not value.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+@torch.no_grad()
+def load_trained_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Give the entries of `trained_state` the values of `state`, which has all of them."""
+    for name, value in trained_state(module).items():
+        value.copy_(state[name])
+
+
 class ExponentialMovingAverage:
-    """Averages every floating-point entry of a module's state; other entries are copied.
+    """Averages every floating-point entry of what is trained of a module; other entries are copied.
 
     Args:
         module: The module that is trained. Its parameters and buffers must be changed in place only.
@@ -27,7 +40,7 @@ class ExponentialMovingAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        live = module.state_dict()
+        live = trained_state(module)
         self.state = {name: value.clone() for name, value in live.items()}
         averaged = [name for name, value in live.items() if value.is_floating_point()]
         self._averages, self._live = [self.state[name] for name in averaged], [live[name] for name in averaged]

@@ -25,7 +25,7 @@ from kanji_diffusion.core.hardware import autocast, autocast_dtype, choose_devic
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.batches import BatchLoader
-from kanji_diffusion.training.ema import ExponentialMovingAverage
+from kanji_diffusion.training.ema import ExponentialMovingAverage, load_trained_state, trained_state
 from kanji_diffusion.training.identity import run_folder
 from kanji_diffusion.training.interrupt import stop_on_signal
 from kanji_diffusion.training.optimizers import Optimizers
@@ -176,7 +176,7 @@ class Trainer:
                     self._save(keep=1 if last else 2)
                 if stopping:
                     self._interrupt()
-        self.module.load_state_dict(self.ema.state)
+        load_trained_state(self.module, self.ema.state)
         return self.module.cpu().eval()
 
     def _advance(self, batches: Iterator[tuple[Batch, SampleRandom]], stop: threading.Event) -> None:
@@ -249,12 +249,12 @@ class Trainer:
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
-        live = {key: value.clone() for key, value in self.module.state_dict().items()}
-        self.module.load_state_dict(self.ema.state)
+        live = {key: value.clone() for key, value in trained_state(self.module).items()}
+        load_trained_state(self.module, self.ema.state)
         self.module.eval()
         with torch.no_grad():
             yield
-        self.module.load_state_dict(live)
+        load_trained_state(self.module, live)
         self.module.train()
 
     def _report(self) -> None:
@@ -285,7 +285,7 @@ class Trainer:
 
     def _write(self, folder: Path, keep: int, figures: dict[str, torch.Tensor]) -> None:
         tensors = {
-            "module": self.module.state_dict(),
+            "module": trained_state(self.module),
             "ema": self.ema.state,
             "optimizer": self.optimizers.state_dict(),
             "report": figures,
@@ -306,7 +306,7 @@ class Trainer:
         if found is None:
             self._log_start()
             return
-        self.module.load_state_dict(found.tensors["module"])
+        load_trained_state(self.module, found.tensors["module"])
         self.ema.load(found.tensors["ema"])
         self.optimizers.load_state_dict(found.tensors["optimizer"])
         self.step = found.step

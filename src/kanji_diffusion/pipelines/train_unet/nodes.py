@@ -19,6 +19,7 @@ from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.core.settings import Settings
 from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion import vae as vaes
+from kanji_diffusion.diffusion.compatibility import check_scale
 from kanji_diffusion.diffusion.conditioning import Conditioning
 from kanji_diffusion.diffusion.gate import require_passed
 from kanji_diffusion.diffusion.latents import (
@@ -28,6 +29,7 @@ from kanji_diffusion.diffusion.latents import (
     encode_glyphs,
     stage_glyphs,
 )
+from kanji_diffusion.diffusion.lora import Adapter, attach, detach
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings, EmphasisSettings
 from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import (
@@ -132,7 +134,11 @@ def initialise_unet(
     size = vae.config.sample_size // vaes.factor(vae)
     width = text_encoder.width if text_encoder.source == TRAINED else caption_states["states"].shape[-1]
     unet = text_unet(settings, vae.config.latent_channels, size, width)
-    return earlier_unet(models.find(settings.start, "unet.start"), unet) if settings.start else unet
+    if settings.start is None:
+        return unet
+    source = models.find_or_hub(settings.start, "unet.start")
+    check_scale(source, vae.config.scaling_factor)
+    return earlier_unet(source, unet)
 
 
 def encode_latents(
@@ -170,15 +176,22 @@ def train_stage(
     checkpoints: Path,
     name: str,
     text_encoder: TextEncoder | None = None,
-) -> UNet2DConditionModel | list[UNet2DConditionModel | TextEncoder]:
+    settings: UNetSettings | None = None,
+    adapter: Adapter | None = None,
+) -> UNet2DConditionModel | list[UNet2DConditionModel | TextEncoder | Adapter]:
     """The UNet after this stage: averaged weights, started from those of the stage before.
 
-    With a `text_encoder` that is trained along, this too. Checkpoints and curves are those of `unet_<name>`.
+    With a `text_encoder` that is trained along, this too. With `settings.lora` the adapter too, which is merged into
+    the UNet; all stages then have the same `start`, and continue the `adapter` of the one before. Checkpoints and
+    curves are those of `unet_<name>`.
     """
     conditioning = Conditioning(caption_states, text_encoder)
     prompts = choose_stage_prompts(captions, stage.live_prompts)
     torch.manual_seed(stage.training.seed)
     unet = continue_unet(start, latents["mean"].shape[-1], stage.grow, stage.grow_layers)
+    lora = settings.lora if settings else None
+    if lora:
+        attach(unet, lora, adapter)
     if stage.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     train(
@@ -194,7 +207,8 @@ def train_stage(
             draw_stage_prompts(module, vae, schedule, conditioning, prompts, stage.sampling), columns=10
         ),
     )
-    return [unet, text_encoder] if text_encoder else unet
+    made = [unet, *([text_encoder] if text_encoder else ()), *([detach(unet)] if lora else ())]
+    return made if len(made) > 1 else unet
 
 
 def sample_stage(
@@ -226,7 +240,16 @@ def assemble_model(
     sampling: SamplingSettings,
     text_encoder: TextEncoder | None = None,
     planner: Planner | None = None,
+    architecture: UNetSettings | None = None,
+    start: UNet2DConditionModel | None = None,
+    adapter: Adapter | None = None,
 ) -> TextToKanji:
-    """The finished model: a plain diffusers pipeline, and its planner if captions told how characters are built."""
+    """The finished model: a plain diffusers pipeline, and its planner if captions told how characters are built.
+
+    An adapter that is not to be merged goes with the UNet of `start`.
+    """
     text = text_encoder or load_text_encoder(settings)
-    return TextToKanji(assemble(vae, unet, text, schedule, sampling.sampler), planner)
+    if start is None or architecture is None or architecture.lora is None or architecture.lora.merge:
+        return TextToKanji(assemble(vae, unet, text, schedule, sampling.sampler), planner)
+    base = continue_unet(start, unet.config.sample_size, grow=False)
+    return TextToKanji(assemble(vae, base, text, schedule, sampling.sampler), planner, adapter)

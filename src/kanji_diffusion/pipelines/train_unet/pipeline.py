@@ -10,29 +10,38 @@ from kedro.pipeline import Node, Pipeline
 from kanji_diffusion.pipelines.train_unet import nodes
 
 
-def create_pipeline(stages: Sequence[str], *, trains_text: bool = True, composed: bool = True) -> Pipeline:
+def create_pipeline(
+    stages: Sequence[str], *, trains_text: bool = True, composed: bool = True, lora: bool = False
+) -> Pipeline:
     """Captions and latents → a UNet for each of `stages`, in order → the finished model.
 
     Args:
         stages: Names of the stages.
         trains_text: Whether the text encoder is trained along with the UNet; each stage then has one of its own.
         composed: Whether captions tell how characters are built, so that a planner goes with the model.
+        lora: Whether an adapter is trained in place of the UNet's weights; all stages then start from the same ones.
     """
     texts = ["initial_text_encoder", *(f"{stage}.text_encoder" for stage in stages)] if trains_text else []
-    starts = ["initial_unet", *(f"{stage}.unet" for stage in stages)]
+    unets = ["initial_unet", *(f"{stage}.unet" for stage in stages)]
     shared = [*_text(trains_text), _unet()]
-    trained = [_stage(stage, starts[number], texts[number] if texts else None) for number, stage in enumerate(stages)]
+    trained = []
+    for number, stage in enumerate(stages):
+        starts = {"start": unets[0 if lora else number]}
+        starts |= {"start_text": texts[number]} if texts else {}
+        starts |= {"start_lora": f"{stages[number - 1]}.lora"} if number and lora else {}
+        trained.append(_stage(stage, starts, lora))
     finished = Node(
         nodes.assemble_model,
         {
-            "unet": starts[-1],
+            "unet": unets[-1],
             "vae": "vae",
             "settings": "params:text_encoder",
             "schedule": "params:schedule",
             "sampling": "params:sampling",
         }
         | ({"text_encoder": texts[-1]} if texts else {})
-        | ({"planner": "planner"} if composed else {}),
+        | ({"planner": "planner"} if composed else {})
+        | ({"architecture": "params:unet", "start": unets[0], "adapter": f"{stages[-1]}.lora"} if lora else {}),
         "text_to_kanji",
         name="assemble_model",
     )
@@ -65,7 +74,7 @@ def _unet() -> Node:
     )
 
 
-def _stage(name: str, start: str, start_text: str | None) -> Pipeline:
+def _stage(name: str, starts: dict[str, str], lora: bool) -> Pipeline:
     shared = {
         "vae",
         "vae_gate",
@@ -86,10 +95,10 @@ def _stage(name: str, start: str, start_text: str | None) -> Pipeline:
         "params:caption_dropout",
         "params:style_repeats",
         "params:cluster",
-    }
-    starts = {"start": start} | ({"start_text": start_text} if start_text else {})
+    } | ({"params:unet"} if lora else set())
+    trains_text = "start_text" in starts
     return Pipeline(
-        [_encode(), _train(name, bool(start_text)), _sample(bool(start_text))],
+        [_encode(), _train(name, trains_text, lora, "start_lora" in starts), _sample(trains_text)],
         inputs={name: name for name in shared} | starts,
         parameters={name: name for name in parameters} | {"params:stage": f"params:stages.{name}"},
         namespace=name,
@@ -106,7 +115,8 @@ def _encode() -> Node:
     )
 
 
-def _train(stage: str, trains_text: bool) -> Node:
+def _train(stage: str, trains_text: bool, lora: bool, continues: bool) -> Node:
+    made = ["unet", *(["text_encoder"] if trains_text else []), *(["lora"] if lora else [])]
     return Node(
         update_wrapper(partial(nodes.train_stage, name=stage), nodes.train_stage),
         {
@@ -123,8 +133,10 @@ def _train(stage: str, trains_text: bool) -> Node:
             "tracker": "tracker",
             "checkpoints": "checkpoints",
         }
-        | ({"text_encoder": "start_text"} if trains_text else {}),
-        ["unet", "text_encoder"] if trains_text else "unet",
+        | ({"text_encoder": "start_text"} if trains_text else {})
+        | ({"settings": "params:unet"} if lora else {})
+        | ({"adapter": "start_lora"} if continues else {}),
+        made if len(made) > 1 else made[0],
         name="train_stage",
     )
 
