@@ -171,6 +171,12 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("stages=null", "Parameter `stages` is null: it must map the name of each stage to its settings."),
     ("vae.crop=18", "`vae.crop` is 18 pixels, but one latent of the autoencoder covers 4 x 4: make it a multiple of"),
     ("stages.styles_32.training.accumulate=3", "64 of `stages.styles_32.training` cannot be divided into 3 equal"),
+    ("vae.model.fold_statistics=false", "but an autoencoder trained here has no published scale"),
+    ("unet.lora.rank=8", "`lora` trains an adapter of the weights of `start`, which is null: name a UNet there"),
+    ("unet.start=released,unet.lora.rank=8", "Parameter `stages.strokes_64.grow` is true, but with `unet.lora` the"),
+    (("--params=aesthetics.head=nowhere.pth",), "The aesthetic head nowhere.pth is not there: put the file there, or"),
+    (("--params=unet.start=/nowhere",), "Parameter `unet.start` is '/nowhere', but there is no model in /nowhere: give"),
+    (("--params=unet.start=released",), "kanji-small has block_out_channels ["),
     ("prompt=fire,parts=魚雷", "Parameters `prompt` and `parts` all say what is drawn: give one of them."),
     # What the run does not read.
     ("clip.training.steps=9", "`clip.training.steps` is not read by generate: leave it out, or choose a"),

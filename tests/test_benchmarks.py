@@ -24,6 +24,10 @@ FOLDER = PROJECT_ROOT / "benchmarks"
 # How each benchmark is run on the project at toy size, and what it must print. On a machine without a GPU
 # training_throughput leaves out its large UNets.
 RUNS = {
+    "accelerator_estimate": (
+        "--env=test --cards=tiny:2.1:1 none:0:1",
+        r"(.*\n)*\| `large`, 32 px \| all weights \| 1\.\d of 1\.\d M .*\| 8 at once .*\| too little memory \|",
+    ),
     "chaos": (
         "--kills=2 --pairs=0 --nodes=render_glyphs.read_dictionary,render_glyphs.read_compositions",
         r"\| kills \| 2 \| 0 \|\n\| the same command again \| 1 \| 0 \|\n",

@@ -35,7 +35,7 @@ from kanji_diffusion.scoring.recogniser import recogniser
 from kanji_diffusion.settings import CONFIG_LOADER_ARGS
 from kanji_diffusion.training.settings import TrainingSettings
 
-ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "cluster"]
+ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "gpu512", "cluster", "stable_diffusion"]
 # What `generate` becomes when the parameters `model` or `replay` are given.
 VARIANTS = [
     generate.create_pipeline(named=True),
@@ -89,7 +89,7 @@ def configure(env):
 def everything(pipelines, stages=()):
     """What is configured, and what it becomes with compositions in captions and a text encoder trained along."""
     others = [render_glyphs.create_pipeline(), filter_glyphs.create_pipeline(), train_unet.create_pipeline(stages)]
-    others.append(evaluate.create_pipeline())
+    others += [evaluate.create_pipeline(), train_unet.create_pipeline(stages, lora=True)]
     return [*pipelines.values(), *VARIANTS, *others]
 
 
@@ -226,7 +226,9 @@ def test_a_stage_of_base_is_the_same_stage_everywhere(env):
         ("jouyou", 2_136, [32, 32, 64]),
         ("all", 10_278, [32, 32, 64]),
         ("gpu", 2_136, [64, 64, 128]),
+        ("gpu512", 2_136, [256, 256, 512]),
         ("cluster", 2_136, [256, 512]),
+        ("stable_diffusion", 2_136, [256, 512]),
     ],
 )
 def test_an_environment_has_the_glyphs_that_its_header_names(dictionary, env, characters, resolutions):
@@ -239,9 +241,9 @@ def test_an_environment_has_the_glyphs_that_its_header_names(dictionary, env, ch
 
 
 def test_environments_share_what_their_headers_say():
-    every, gpu, cluster = (configure(env)[0] for env in ("all", "gpu", "cluster"))
+    every, gpu, gpu512, cluster = (configure(env)[0] for env in ("all", "gpu", "gpu512", "cluster"))
     for group in ("characters", "structure", "fonts", "captions", "split", "filter", "style_repeats"):
-        assert cluster[group] == gpu[group], group
+        assert gpu512[group] == cluster[group] == gpu[group], group
     assert gpu["structure"]["limit"] is None
     assert every["structure"]["zero_shot"] == every["evaluation"]["zero_shot"]["characters"] == 0
     trained = [cluster["vae"]["training"], cluster["vae"]["finish"]]
@@ -281,6 +283,8 @@ def test_every_clip_model_and_text_encoder_can_be_built(configuration):
     parameters, _, pipelines, _ = configuration
     valid = ParameterValidator(pipelines).validate_raw_params(parameters)
     assert text_encoder_folder(TextEncoderSettings(source="bundled")).is_dir()
+    if valid["clip"]["model"].source != TRAINED:
+        return  # of the hub
     scorer = build_scorer(valid["clip"]["model"], valid["text_encoder"])
     side = valid["clip"]["model"].image_size
     assert scorer.model.visual(torch.zeros(1, 3, side, side)).shape == (1, valid["clip"]["model"].embed_dim)

@@ -23,8 +23,8 @@ from kanji_diffusion.training.settings import TrainingSettings
 UNET = UNetSettings(channels=(32, 64), cross_attention=(False, True), groups=16)
 TEXT = TextEncoderSettings(source="trained", max_length=8, width=32, layers=1)
 TEXTS = ["water (brush kanji)", "water (gothic kanji)", "fire (brush kanji)"]
-# A changed value for every field but `start` and `source`, which are places: the weights that lie there count. Of adapters
-# tell the tests of diffusion/lora.py.
+# A changed value for every field but `start` and `source`, which are places: the weights that lie there count. The
+# fields of `lora` are changed by the tests of adapters.
 UNET_CHANGED = {
     "channels": (64, 64),
     "cross_attention": (True, True),

@@ -110,14 +110,23 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
 @contextmanager
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
     """Within it, modules on `device` compute in `dtype`, which is what `autocast_dtype` returned."""
-    with torch.autocast(device.type, dtype, enabled=dtype is not None):
-        if dtype and device.type == "cpu" and torch.is_grad_enabled():
-            # On its way back torch's fused attention in bfloat16 takes 8 ms where that in float32 takes 0.3. Written
-            # out, torch computes it in float32.
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-        else:
+    with torch.autocast(device.type, dtype, enabled=dtype is not None), attention_for_training(device, dtype):
+        yield
+
+
+@contextmanager
+def attention_for_training(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Within it attention is computed by the kernels that are fast on the way back too.
+
+    The backward pass must lie in it with the forward pass: checkpointed activations are computed again there.
+    """
+    if dtype and device.type == "cpu" and torch.is_grad_enabled():
+        # On its way back torch's fused attention in bfloat16 takes 8 ms where that in float32 takes 0.3. Written
+        # out, torch computes it in float32.
+        with sdpa_kernel(SDPBackend.MATH):
             yield
+    else:
+        yield
 
 
 @cache

@@ -21,7 +21,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
-from kanji_diffusion.core.hardware import autocast, autocast_dtype, choose_device, tell_once
+from kanji_diffusion.core.hardware import (
+    attention_for_training,
+    autocast,
+    autocast_dtype,
+    choose_device,
+    tell_once,
+)
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.training import checkpoint as ckpt
 from kanji_diffusion.training.batches import BatchLoader
@@ -204,10 +210,11 @@ class Trainer:
         self.report.add({"loss": total, "gradient_norm": norm})
 
     def _backward(self, batch: Batch, random: SampleRandom) -> torch.Tensor:
-        with autocast(self.device, self.dtype):
-            output: LossOutput = self.job.loss(self.forward, batch, random)
-        share = output.loss / self.settings.accumulate
-        share.backward()
+        with attention_for_training(self.device, self.dtype):
+            with autocast(self.device, self.dtype):
+                output: LossOutput = self.job.loss(self.forward, batch, random)
+            share = output.loss / self.settings.accumulate
+            share.backward()
         self.report.add(output.terms)
         return share.detach()
 
