@@ -175,7 +175,7 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("unet.lora.rank=8", "`lora` trains an adapter of the weights of `start`, which is null: name a UNet there"),
     ("unet.start=released,unet.lora.rank=8", "Parameter `stages.strokes_64.grow` is true, but with `unet.lora` the"),
     (("--params=aesthetics.head=nowhere.pth",), "The aesthetic head nowhere.pth is not there: put the file there, or"),
-    (("--params=unet.start=/nowhere",), "Parameter `unet.start` is '/nowhere', but there is no model in /nowhere: give"),
+    (("--params=unet.start=/nowhere",), "Parameter `unet.start` is '/nowhere', but there is no model in /nowhere"),
     (("--params=unet.start=released",), "kanji-small has block_out_channels ["),
     ("prompt=fire,parts=魚雷", "Parameters `prompt` and `parts` all say what is drawn: give one of them."),
     # What the run does not read.
