@@ -16,7 +16,7 @@ _FINE = 8
 _WIDTH, _MARGIN, _LEADING = 1200, 20, 1.25
 # Pixels of an em, and how many lines of it are set.
 _LINES = {96: 2, 48: 2, 32: 2, 24: 2, 16: 3}
-_INVENTED, _MOST_INVENTED, _COLUMNS = 96, 60, 12
+_INVENTED, _MOST_INVENTED, _COLUMNS = 96, 55, 11
 
 
 def draw_characters(font: bytes, characters: Sequence[str], side: int) -> np.ndarray:
@@ -36,7 +36,7 @@ def specimen(font: bytes, characters: str, invented: str, labels: Sequence[str],
     Args:
         font: Its file.
         characters: What is set in lines of several sizes, from the beginning; none are left out.
-        invented: What is set large with a label below, sixty at most.
+        invented: What is set large with a label below, 55 at most.
         labels: For each of these, in Latin letters.
         heading: Lines above.
     """
