@@ -254,7 +254,7 @@ def row(
         seconds = training.batch_size * found.operations / (card.tflops * 1e12 * mfu)
         at_once = found.at_once(card, training.batch_size, reserve)
         took = f"{at_once} at once ({found.gib(at_once):.1f} GiB), {seconds:.2f} s a step"
-        cells.append(f"{took}, {seconds * training.steps / 3600:.1f} h" if at_once else "too little memory")
+        cells.append(f"{took}, {seconds * training.steps / 3600:.2g} h" if at_once else "too little memory")
     return f"| {' | '.join(cells)} |"
 
 
