@@ -40,7 +40,7 @@ ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "gpu512", "cluster", "st
 VARIANTS = [
     generate.create_pipeline(named=True),
     generate.create_pipeline(replay=True),
-    generate.create_pipeline(svg=True),
+    generate.create_pipeline(svg=True, strokes=True),
     score.create_pipeline(pictures=True),
 ]
 

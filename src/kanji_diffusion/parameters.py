@@ -51,9 +51,9 @@ READ_BY_HOOKS = {
 }
 READ_BY_CONSTRUCTION = {
     "formats": (
-        "`png`, `svg`, or a list of them",
+        "`png`, `svg`, `strokes`, or a list of them",
         "What is written of each picture: the PNG, which carries the lineage, always; with `svg` an SVG of its outline "
-        "beside it.",
+        "beside it, with `strokes` one in which it is drawn stroke by stroke.",
     ),
 }
 # Groups of parameters of models that are trained in one process.

@@ -29,7 +29,7 @@ from kanji_diffusion.tracking.journal import SUFFIX
 from kanji_diffusion.tracking_hooks import waiting_folder
 from kanji_diffusion.training.checkpoint import is_finished
 
-DRAWN = ("generated", "generated_sheet", "generated_svgs", "requests")
+DRAWN = ("generated", "generated_sheet", "generated_strokes", "generated_svgs", "requests")
 """What `generate` drew stays: somebody asked for it, and it is small."""
 _OF_REGISTERED = ("text_to_kanji", "samples", "sample_scores")
 """Datasets by which registered versions are evaluated again and compared."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -47,6 +47,21 @@ _FEWEST_TO_NAME = 3
 
 
 @dataclass(frozen=True)
+class Stroke:
+    """A stroke as KanjiVG draws it.
+
+    Attributes:
+        number: Its place in the order of writing of the character that it is read from, from 0.
+        kind: KanjiVG's type, such as ㇕a, or ㇔/㇏ for one of two.
+        path: As SVG writes it, in a square of 109 units.
+    """
+
+    number: int
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Composition:
     """A character or a part of one: what it is and what it is made of.
 
@@ -58,6 +73,7 @@ class Composition:
         strokes: Kinds of the strokes in the order of writing, such as ㇒ and ㇐.
         radical: Whether KanjiVG marks it as the radical of the character.
         phonetic: Whether KanjiVG marks it as what the character sounds like.
+        drawn: The strokes with their paths; empty unless `read_kanjivg` has just read them.
     """
 
     form: str | None
@@ -67,6 +83,7 @@ class Composition:
     strokes: tuple[str, ...] = ()
     radical: bool = False
     phonetic: bool = False
+    drawn: tuple[Stroke, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def ids(self) -> str:
@@ -149,30 +166,32 @@ class _Group:
         attributes: By their local names; KanjiVG's files declare two namespaces for them.
         groups: Those inside it.
         loose: Number of strokes outside these.
-        strokes: Kinds of all strokes in the order of writing, such as ㇒ and ㇐.
-        paths: Of all strokes, as SVG writes them.
+        strokes: All of them, in the order of writing.
     """
 
     attributes: Mapping[str, str]
     groups: tuple[_Group, ...]
     loose: int
-    strokes: tuple[str, ...]
-    paths: tuple[str, ...]
+    strokes: tuple[Stroke, ...]
 
     @classmethod
     def of(cls, element: ElementTree.Element) -> _Group:
-        attributes = _local(element)
-        groups = cls._joined([cls.of(child) for child in element.findall(f"{_SVG}g")])
-        paths = list(element.iter(f"{_SVG}path"))
-        kinds = tuple(_local(path).get("type", "")[:1] for path in paths)
-        loose = len(element.findall(f"{_SVG}path"))
-        return cls(attributes, groups, loose, kinds, tuple(path.get("d", "") for path in paths))
+        """The group of a whole character."""
+        paths = enumerate(element.iter(f"{_SVG}path"))
+        return cls._of(
+            element, {path: Stroke(number, _local(path).get("type", ""), path.get("d", "")) for number, path in paths}
+        )
+
+    @classmethod
+    def _of(cls, element: ElementTree.Element, strokes: Mapping[ElementTree.Element, Stroke]) -> _Group:
+        groups = cls._joined([cls._of(child, strokes) for child in element.findall(f"{_SVG}g")])
+        inside = tuple(strokes[path] for path in element.iter(f"{_SVG}path"))
+        return cls(_local(element), groups, len(element.findall(f"{_SVG}path")), inside)
 
     @classmethod
     def inside(cls, groups: tuple[_Group, ...]) -> _Group:
         """`groups` as one that has no name."""
-        strokes = tuple(stroke for group in groups for stroke in group.strokes)
-        return cls({}, groups, 0, strokes, tuple(path for group in groups for path in group.paths))
+        return cls({}, groups, 0, tuple(stroke for group in groups for stroke in group.strokes))
 
     @classmethod
     def _joined(cls, groups: Sequence[_Group]) -> tuple[_Group, ...]:
@@ -184,7 +203,7 @@ class _Group:
             if first := joined.get(key):
                 attributes = {**group.attributes, **first.attributes}
                 strokes = first.strokes + group.strokes
-                group = cls(attributes, (), len(strokes), strokes, first.paths + group.paths)
+                group = cls(attributes, (), len(strokes), strokes)
             joined[key] = group
         return tuple(joined.values())
 
@@ -192,8 +211,8 @@ class _Group:
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of what is drawn."""
         pen = ControlBoundsPen(None)
-        for path in self.paths:
-            parse_path(path, pen)
+        for stroke in self.strokes:
+            parse_path(stroke.path, pen)
         return pen.bounds or (0.0, 0.0, 0.0, 0.0)
 
     def composition(self) -> Composition:
@@ -206,9 +225,10 @@ class _Group:
             _unified(self.attributes.get("original") or form) if form else None,
             layout,
             tuple(group.composition() for group in groups),
-            self.strokes,
+            tuple(stroke.kind[:1] for stroke in self.strokes),
             "radical" in self.attributes,
             "phon" in self.attributes,
+            self.strokes,
         )
 
     def _layout(self) -> tuple[str | None, tuple[_Group, ...]]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from PIL import Image
 from pydantic import RootModel, field_validator
 from transformers import ResNetForImageClassification
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets.model_source import RELEASED, ModelResolver
 from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.glyphs.kanjivg import read_kanjivg
 from kanji_diffusion.imaging.grid import sheet
-from kanji_diffusion.outlines.svg import svg
+from kanji_diffusion.outlines.stroke_matching import match_strokes
+from kanji_diffusion.outlines.stroke_order import StrokeOrder
+from kanji_diffusion.outlines.svg import stroke_svg, svg
 from kanji_diffusion.outlines.trace import trace
 from kanji_diffusion.sampling.candidates import CandidateSettings, repeat_requests, score_candidates
 from kanji_diffusion.sampling.export import TextToKanji
@@ -20,6 +27,8 @@ from kanji_diffusion.sampling.replay import PicturePath, check_model, recorded_v
 from kanji_diffusion.sampling.requests import PlanSettings, draw_rows, plan_requests, prompt_fault, request_sheet
 from kanji_diffusion.sampling.sampler import SamplingSettings, place
 from kanji_diffusion.scoring.clip import ClipScorer
+
+logger = logging.getLogger(__name__)
 
 
 class ModelName(RootModel[str]):
@@ -87,6 +96,23 @@ def trace_pictures(pictures: dict[str, Image.Image]) -> dict[str, str]:
         name: svg(trace(np.asarray(each)), each.info.get("Title", name), each.info.get(LINEAGE, ""))
         for name, each in pictures.items()
     }
+
+
+def order_strokes(pictures: dict[str, Image.Image], requests: pd.DataFrame, strokes: Path) -> dict[str, str]:
+    """An SVG of each picture that is drawn stroke by stroke; none, with a word in the log, where no order is known."""
+    order = StrokeOrder(read_kanjivg(strokes))
+    drawn = {}
+    described = requests["character"].fillna(requests["ids"]).fillna("")
+    for (name, picture), ids in zip(pictures.items(), described, strict=True):
+        try:
+            wanted = order.strokes(order.read(ids))
+        except KanjiDiffusionError as error:
+            logger.warning("No stroke order of '%s': %s", picture.info.get("Title", name), error)
+            continue
+        pixels = np.asarray(picture)
+        found = match_strokes(pixels, wanted)
+        drawn[name] = stroke_svg(trace(pixels), found, picture.info.get("Title", name), picture.info.get(LINEAGE, ""))
+    return drawn
 
 
 def replay_picture(

@@ -11,8 +11,12 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.pipelines.generate import nodes
 from kanji_diffusion.sampling.requests import list_requests
 
+FORMATS = ("png", "svg", "strokes")
 
-def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = False, svg: bool = False) -> Pipeline:
+
+def create_pipeline(
+    *, named: bool = False, scored: bool = True, replay: bool = False, svg: bool = False, strokes: bool = False
+) -> Pipeline:
     """Prompt → pictures.
 
     Args:
@@ -21,6 +25,7 @@ def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = 
         scored: Whether the catalog's evaluators score the pictures; needed for more than one candidate.
         replay: Whether the parameter `replay` names a picture that is drawn again, in place of prompts.
         svg: Whether an SVG is written of each picture.
+        strokes: Whether an SVG is written in which each picture is drawn stroke by stroke.
     """
     if replay:
         again = Node(
@@ -61,8 +66,13 @@ def create_pipeline(*, named: bool = False, scored: bool = True, replay: bool = 
         name="draw_requests",
     )
     tracing = [Node(nodes.trace_pictures, "generated", "generated_svgs", name="trace_pictures")]
-    chosen = [listed, drawing, *(loaded if named else []), *(tracing if svg else [])]
-    return Pipeline(chosen, tags="generate")
+    writing = [
+        Node(nodes.order_strokes, ["generated", "requests", "kanjivg"], "generated_strokes", name="order_strokes")
+    ]
+    optional = ((named, loaded), (svg, tracing), (strokes, writing))
+    return Pipeline(
+        [listed, drawing, *(node for wanted, chosen in optional if wanted for node in chosen)], tags="generate"
+    )
 
 
 def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
@@ -75,6 +85,7 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
     Kedro loads every input of a node, so that what is not needed (the catalog's model when another is named, evaluators
     that have nothing to choose) must not be one.
     """
+    formats = _formats(parameters.get("formats", "png"))
     named = parameters.get("model") is not None or not trained
     candidates = parameters.get("candidates")
     several = isinstance(candidates, Mapping) and candidates.get("count") != 1
@@ -82,12 +93,12 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
         "named": named,
         "scored": several or not named,
         "replay": parameters.get("replay") is not None,
-        "svg": _wants_svg(parameters.get("formats", "png")),
+        **{name: name in formats for name in ("svg", "strokes")},
     }
 
 
-def _wants_svg(formats: Any) -> bool:
-    given = [formats] if isinstance(formats, str) else formats
-    if not isinstance(given, list) or not given or not all(each in ("png", "svg") for each in given):
-        raise KanjiDiffusionError(f"Parameter `formats` is {formats!r}: give png, svg, or a list of them.")
-    return "svg" in given
+def _formats(asked: Any) -> list[str]:
+    given = [asked] if isinstance(asked, str) else asked
+    if not isinstance(given, list) or not given or not all(each in FORMATS for each in given):
+        raise KanjiDiffusionError(f"Parameter `formats` is {asked!r}: give png, svg, strokes, or a list of them.")
+    return given
