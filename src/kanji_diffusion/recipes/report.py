@@ -114,7 +114,7 @@ def _claims(claims: pd.DataFrame) -> Table:
     rows: list[list[str]] = []
     before = None
     for row in records(claims):
-        claimed = f"{row['says']} +{row['claimed']:.0f} % ({row['stars']} stars)" if row["stars"] else row["says"]
+        claimed = f"{row['says']} +{row['claimed']:.0f} % ({row['stars']} stars)" if isinstance(row["stars"], str) else row["says"]
         first = (row["claim"], claimed) if row["claim"] != before else ("", "")
         before = row["claim"]
         shown = _change(row), _gain(row), row["verdict"]
@@ -234,7 +234,8 @@ def _share(value: float) -> str:
 def _plain(value: float) -> str:
     if not math.isfinite(value):
         return _DASH
-    return f"{value:.3g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    # The rounding of means is no spread.
+    return f"{value if abs(value) > 1e-9 else 0:.3g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def _value(measure: str, row: Mapping[str, Any]) -> str:
