@@ -5,7 +5,7 @@ import pytest
 from kedro.io import DatasetError, Version
 from PIL import Image
 
-from kanji_diffusion.datasets import PictureFolderDataset
+from kanji_diffusion.datasets import FontFileDataset, PictureFolderDataset, SvgFolderDataset
 
 
 @pytest.fixture
@@ -44,3 +44,17 @@ def test_a_name_that_climbs_out_of_the_folder_is_refused_and_nothing_is_left(dat
     with pytest.raises(DatasetError, match="cannot be named"):
         dataset.save({"good": picture(1), name: picture(2)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_svgs_and_fonts_come_back_and_their_paths_are_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    svgs = SvgFolderDataset(filepath=str(tmp_path / "svgs"))
+    svgs.save({"0_water": "<svg>水</svg>"})
+    assert svgs.load() == {"0_water": "<svg>水</svg>"}
+    assert f"'0_water': {tmp_path}/svgs/0_water.svg" in caplog.messages
+    with pytest.raises(DatasetError, match=r"cannot be named '\.\./x'"):
+        SvgFolderDataset(filepath=str(tmp_path / "others")).save({"../x": ""})
+    font = FontFileDataset(filepath=str(tmp_path / "font.otf"))
+    font.save(b"OTTO")
+    assert font.load() == b"OTTO"
+    assert f"The font is in {tmp_path}/font.otf" in caplog.messages

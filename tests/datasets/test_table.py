@@ -139,3 +139,17 @@ def test_an_empty_table_can_be_kept_and_shown(dataset, glyphs):
     dataset.save(glyphs.head(0))
     assert len(dataset.load()) == 0
     assert dataset.preview()["data"] == []
+
+
+def test_a_table_of_text_is_read_by_others_and_shown(tmp_path):
+    dataset = TableDataset(filepath=str(tmp_path / "glyphs.csv"))
+    table = pd.DataFrame(
+        {"character": ["海", "\ue000"], "word": ['a "null", b', "null"], "read": [1.0, np.nan], "points": [3, 40]}
+    )
+    dataset.save(table)
+    pd.testing.assert_frame_equal(dataset.load(), table)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "glyphs.csv")[["character", "points"]], table[["character", "points"]]
+    )
+    assert dataset.preview()["columns"] == list(table)
+    assert dataset.preview()["data"][1] == ["\ue000", "null", None, 40]
