@@ -63,7 +63,7 @@ def test_it_is_served_until_it_is_stopped(project):
     reader = threading.Thread(target=lambda: lines.extend(process.stdout))
     reader.start()
     try:
-        wait_until(lambda: "The page is at" in "".join(lines) or process.poll() is not None, 180)
+        wait_until(lambda: "The page is at" in "".join(lines) or process.poll() is not None, 300)
         address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
         assert address, "".join(lines)
         with urllib.request.urlopen(f"{address[0]}/api/about", timeout=60) as answer:

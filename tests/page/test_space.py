@@ -99,7 +99,7 @@ def test_its_command_serves_the_page(space, tmp_path):
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: "The page is at" in log.read_text() or process.poll() is not None, 120)
+        wait_until(lambda: "The page is at" in log.read_text() or process.poll() is not None, 300)
         address = re.search(r"http://\S+", log.read_text())
         assert address, log.read_text()
         request = urllib.request.Request(
