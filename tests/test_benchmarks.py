@@ -25,7 +25,7 @@ FOLDER = PROJECT_ROOT / "benchmarks"
 # training_throughput leaves out its large UNets.
 RUNS = {
     "accelerator_estimate": (
-        "--env=test --cards=tiny:2.1:1 none:0:1",
+        "--env=test --cards tiny:2.1:1 none:0:1",
         r"(.*\n)*\| `large`, 32 px \| all weights \| 1\.\d of 1\.\d M .*\| 8 at once .*\| too little memory \|",
     ),
     "chaos": (
