@@ -114,7 +114,8 @@ def _claims(claims: pd.DataFrame) -> Table:
     rows: list[list[str]] = []
     before = None
     for row in records(claims):
-        claimed = f"{row['says']} +{row['claimed']:.0f} % ({row['stars']} stars)" if isinstance(row["stars"], str) else row["says"]
+        starred = isinstance(row["stars"], str)
+        claimed = f"{row['says']} +{row['claimed']:.0f} % ({row['stars']} stars)" if starred else row["says"]
         first = (row["claim"], claimed) if row["claim"] != before else ("", "")
         before = row["claim"]
         shown = _change(row), _gain(row), row["verdict"]
