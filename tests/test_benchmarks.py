@@ -56,6 +56,10 @@ RUNS = {
         "2 float32 --stages=large --env=test",
         r"example loop \d+\.\d images/s; ratio \d+\.\d",
     ),
+    "stroke_order": (
+        "--count=6 --drawn=2 --env=test",
+        r"\nall +6 +[01]\.\d+ (.*\n)*ink at the right stroke, \d kanji: [01]\.\d+ ",
+    ),
 }
 
 

@@ -248,7 +248,7 @@ def test_the_released_model_draws_before_anything_was_trained(project, kedro_run
     conf = project / "conf" / "fresh"
     conf.mkdir()
     (conf / "globals.yml").write_text("data: data/fresh\n")
-    asked = '--params=prompt=["forest","horse","flower"],style=gothic,formats=[png,svg]'
+    asked = '--params=prompt=["forest","horse","flower"],style=gothic,formats=[png,svg,strokes]'
     done = kedro_run_here("--env=fresh", "--pipelines=generate", asked)
     assert done.exit_code == 0, done.stderr
     pictures = [read_picture(path) for path in sorted((project / "data/fresh").rglob("generated/*.png"))]
@@ -258,6 +258,8 @@ def test_the_released_model_draws_before_anything_was_trained(project, kedro_run
     drawn = sorted((project / "data/fresh").rglob("generated_svgs/*.svg"))
     assert [path.stem for path in drawn] == [path.stem for path in sorted((project / "data/fresh").rglob("*_0.png"))]
     assert set(map(str, drawn)) <= set(done.stdout.splitlines())
+    written = sorted((project / "data/fresh").rglob("generated_strokes/*.svg"))
+    assert [path.read_text(encoding="utf-8").count('class="stroke"') for path in written] == [12, 10, 7]
 
 
 def test_the_released_model_makes_a_font_that_is_made_again_without_drawing(project, kedro_run_here, caplog):

@@ -18,6 +18,7 @@ from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion.schedule import SAMPLERS
 from kanji_diffusion.diffusion.text import TextEncoderSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
+from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
 from kanji_diffusion.outlines.svg import svg_path
 from kanji_diffusion.outlines.trace import trace
 from kanji_diffusion.pipelines.generate import nodes, variant
@@ -233,6 +234,9 @@ def test_the_pipeline_needs_only_what_the_parameters_ask_for():
     assert needs(replay="water.png") == needs(replay="water.png", trained=False) == {"earlier_models"}
     assert needs(replay="water.png", model="released") == {"earlier_models"}
     assert "generated_svgs" in nodes_of(formats=["png", "svg"]).all_outputs() & nodes_of(formats="svg").all_outputs()
+    written = nodes_of(formats=["png", "strokes"])
+    assert "generated_strokes" in written.all_outputs() and "generated_svgs" not in written.all_outputs()
+    assert "kanjivg" in written.inputs()
     assert "generated_svgs" not in nodes_of(formats=["png"]).all_outputs() | nodes_of(replay="a.png").all_outputs()
 
 
@@ -246,6 +250,15 @@ def test_an_svg_is_the_outline_of_its_picture_and_has_its_lineage(models, drawn)
     assert root.findtext("{http://www.w3.org/2000/svg}metadata") == picture.info["kanji-diffusion"]
     (path,) = root.iter("{http://www.w3.org/2000/svg}path")
     assert path.get("d") == svg_path(trace(np.asarray(picture)))
+
+
+def test_a_picture_whose_strokes_are_not_known_is_told_in_the_log(drawn, caplog):
+    pictures = dict(list(PictureFolderDataset(filepath=str(drawn)).load().items())[:1])
+    (name,) = pictures
+    asked = pd.DataFrame({"ids": ["⿰魚㍻"], "character": [None]})
+    assert nodes.order_strokes(pictures, asked, kanjivg_folder()) == {}
+    assert "No stroke order of 'water (brush kanji)': KanjiVG has no strokes of '㍻'" in caplog.text
+    assert list(nodes.order_strokes(pictures, asked.assign(ids="⿱一水"), kanjivg_folder())) == [name]
 
 
 @pytest.fixture(scope="module")

@@ -26,13 +26,15 @@ _MOST_INK = 700
 _ROUNDS = 25
 # Of the em: the reach of points that move alike, how stiff they are, how much a right angle between directions counts,
 # and how near the ink is searched for at first and at last.
-_REACH, _STIFFNESS, _TURNED = 0.25, 5.0, 0.12
+_REACH, _STIFFNESS, _TURNED = 0.25, 20.0, 0.25
 _FIRST_SPREAD, _LAST_SPREAD = 0.09, 0.015
 # How much the points of a stroke hold together, beside how much all do.
 _TOGETHER = 3.0
 _OUTLIERS = 0.05
 # Pixels by which the areas of strokes overlap, so that no seam is seen between them.
 _OVERLAP = 1.0
+# Of the largest piece of a stroke's ink.
+_SMALLEST_PIECE = 0.15
 # Font units by which the border of an area may be simplified.
 _SIMPLIFIED = 4.0
 
@@ -121,8 +123,8 @@ def _drawn(ink: np.ndarray, lines: np.ndarray) -> list[DrawnStroke]:
     for number, (line, half) in enumerate(zip(fine, halves, strict=True)):
         own = nearest == number
         inside = (far[number] < far.min(axis=0) + _OVERLAP) | (far[number] < half + _OVERLAP / 2)
-        mask = np.zeros(ink.shape)
-        mask[rows[inside], columns[inside]] = 1
+        mask = np.zeros(ink.shape, dtype=bool)
+        mask[rows[inside], columns[inside]] = True
         reach = max([half, *far[number][own & inked]]) + 2
         unit = EM / _SIDE
         path = at_equal_steps(_prolonged(line, reach), _POINTS) * unit
@@ -130,11 +132,20 @@ def _drawn(ink: np.ndarray, lines: np.ndarray) -> list[DrawnStroke]:
             DrawnStroke(
                 path.round().astype(np.int64),
                 round(2 * reach * unit),
-                _polygons(mask),
+                _polygons(_without_specks(mask, ink)),
                 float((own & inked).sum() / ink.sum()),
             )
         )
     return found
+
+
+def _without_specks(mask: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """A mask without the pieces that hold little ink, which are the edges of other strokes."""
+    pieces, _ = ndimage.label(mask & ink)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    kept = np.isin(pieces, np.flatnonzero(sizes > _SMALLEST_PIECE * sizes.max()))
+    return mask & ndimage.binary_dilation(kept, iterations=3)
 
 
 def _prolonged(line: np.ndarray, by: float) -> np.ndarray:
