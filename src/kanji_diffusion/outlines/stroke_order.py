@@ -176,9 +176,9 @@ class StrokeOrder:
         self, part: Composition, seen: Sequence[_Example], hidden: Collection[str]
     ) -> tuple[list[PlacedStroke], float]:
         """A part as most write it, and by how much more it may be stretched in one direction than in the other."""
-        votes = Counter(each.part.strokes for each in seen)
+        votes: dict[tuple[str, ...], float] = dict(Counter(each.part.strokes for each in seen))
         if known := self._known(part, hidden):
-            votes[known.strokes] += _OWN_SHARE * len(seen)
+            votes[known.strokes] = votes.get(known.strokes, 0) + _OWN_SHARE * len(seen)
         if votes:
             strokes = max(votes, key=lambda each: votes[each])
             if alike := [each for each in seen if each.part.strokes == strokes]:
