@@ -101,13 +101,13 @@ def main() -> None:
     table["wrong"] = [verdict(order, drawn, each) for each in chosen]
     print(f"{'layout':12} {'kanji':>6} {'right':>6}   95 % interval")
     for layout, rows in [*table.groupby("layout"), ("all", table)]:
-        share = interval((rows["wrong"] == "").to_numpy(), rows["character"])
-        print(f"{layout:12} {len(rows):6d} {share.value:6.3f}   {share.low:.3f} to {share.high:.3f}")
+        right = interval((rows["wrong"] == "").to_numpy(), rows["character"])
+        print(f"{layout:12} {len(rows):6d} {right.value:6.3f}   {right.low:.3f} to {right.high:.3f}")
     for character, wrong in zip(table["character"], table["wrong"], strict=True):
         if wrong:
             print(f"{character} {drawn[character].ids}  {wrong}")
-    right = table[table["wrong"] == ""]["character"].tolist()
-    some = [right[row] for row in evenly(len(right), asked.drawn, endpoint=False)]
+    usable = table[table["wrong"] == ""]["character"].tolist()
+    some = [usable[row] for row in evenly(len(usable), asked.drawn, endpoint=False)]
     matched = interval(np.array([share_matched(order, drawn, each) for each in some]), some)
     print(f"ink at the right stroke, {len(some)} kanji: {matched.value:.3f} ({matched.low:.3f} to {matched.high:.3f})")
 
