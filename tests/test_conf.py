@@ -89,7 +89,7 @@ def configure(env):
 def everything(pipelines, stages=()):
     """What is configured, and what it becomes with compositions in captions and a text encoder trained along."""
     others = [render_glyphs.create_pipeline(), filter_glyphs.create_pipeline(), train_unet.create_pipeline(stages)]
-    others += [evaluate.create_pipeline(), train_unet.create_pipeline(stages, lora=True)]
+    others += [evaluate.create_pipeline(), train_unet.create_pipeline(stages, lora=bool(stages))]
     return [*pipelines.values(), *VARIANTS, *others]
 
 

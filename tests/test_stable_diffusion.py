@@ -40,6 +40,7 @@ TOY = {
         "characters": 1,
         "styles": ["brush"],
         "metrics": {"references": 8},
+        "invented": {"limit": 1, "known": {"grades": [1], "all": False}},
         "grid": {"prompts": 1, "samplers": ["plms"], "steps": [1], "guidance_scales": [7.5]},
     },
 }
