@@ -93,6 +93,7 @@ def test_it_runs_from_fonts_to_pictures_and_mlflow_tells_by_what(run, project):
     assert told["vae.model.source"] == "stabilityai/sd-vae-ft-mse"
     assert told["unet.start"] == "stable-diffusion-v1-5/stable-diffusion-v1-5"
     assert (told["schedule.prediction"], told["schedule.betas"]) == ("epsilon", "scaled_linear")
-    assert told["sampling.preset"] == "classic" and told["sampling.presets.classic.sampler"] == "plms"
+    assert (told["sampling.sampler"], told["sampling.guidance_scale"]) == ("plms", "7.5")
+    assert told["sampling.preset"] == "classic" and told["stages.stage_512.sampling.sampler"] == "plms"
     assert [told[f"stages.stage_{side}.resolution"] for side in (256, 512)] == ["256", "512"]
     assert found.data.metrics["1_loss/unet_stage_512"] > 0
