@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster env data chromium viz mlflow serve page prune lint lock clean
+.PHONY: help run test test-cluster test-long env data chromium viz mlflow serve page prune lint lock clean
 
 bin := .venv/bin
 # MLflow opens on traces of language models if it is not told that these are training runs.
@@ -23,6 +23,9 @@ test: env data chromium lint ## Set up, bring the data, check style, types and i
 
 test-cluster: env data ## Run the tests that start Ray, some minutes on two cores
 	@$(bin)/pytest -m ray
+
+test-long: env data ## Run the tests that compute large models, some minutes on two cores
+	@$(bin)/pytest -m long
 
 env: ## Make .venv hold what requirements.lock names
 	@scripts/setup.sh

@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from kanji_diffusion.core.settings import model_of
 from kanji_diffusion.parameters import READ_BY_CONSTRUCTION, READ_BY_HOOKS
 from kanji_diffusion.pipelines import (
+    adapt,
     build_font,
     compare_recipes,
     evaluate,
@@ -48,6 +49,7 @@ PIPELINES = {
     "generate": [generate.create_pipeline(named=True), generate.create_pipeline(replay=True)],
     "build_font": [build_font.create_pipeline(named=True)],
     "score": [score.create_pipeline(pictures=True), score.create_pipeline(named=True)],
+    "adapt": [adapt.create_pipeline(named=True)],
 }
 READ_BY_NO_NODE = READ_BY_HOOKS | READ_BY_CONSTRUCTION
 # Models of several groups: a group lists what conf/base sets of them, and a table of their own lists the rest.

@@ -20,21 +20,24 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file, save_file
 from tests.conftest import PROJECT_ROOT
 
+from kanji_diffusion.adaptation.settings import AdaptationSettings, FacePath
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.datasets import ImageSheetDataset
 from kanji_diffusion.datasets.model_source import ModelResolver
+from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.glyphs.fonts import FontSettings, list_faces
 from kanji_diffusion.glyphs.kanjivg import read_kanjivg
 from kanji_diffusion.page.exports import read_collection
 from kanji_diffusion.page.settings import PageRequest
+from kanji_diffusion.pipelines.adapt.nodes import list_glyphs
 from kanji_diffusion.pipelines.generate.nodes import replay_picture
 from kanji_diffusion.planning.planner import Planner
 from kanji_diffusion.planning.words import read_edict
 from kanji_diffusion.sampling.export import TextToKanji
 from kanji_diffusion.sampling.lineage import Lineage, describe_environment
 from kanji_diffusion.sampling.replay import PicturePath
-from kanji_diffusion.sampling.requests import read_prompts
+from kanji_diffusion.sampling.requests import Styles, read_prompts
 from kanji_diffusion.sampling.sampler import DrawingSettings
 
 MEANING = 'give a meaning, such as --params="prompt=water", or a list of meanings.'
@@ -89,6 +92,17 @@ def model(name: str) -> Callable[[Path], object]:
 
 def replayed(name: str) -> Callable[[Path], object]:
     return lambda bad: replay_picture(PicturePath(bad / name), None, ModelResolver(bad / "models", bad / "released"))
+
+
+def adapted(face: str, style: str = "mine") -> Callable[[Path], object]:
+    return lambda bad: list_glyphs(
+        TextToKanji.from_pretrained(next((PROJECT_ROOT / "data/06_models/released").iterdir())),
+        FacePath(bad / face),
+        Styles(style),
+        CaptionSettings(),
+        AdaptationSettings(training={"steps": 1, "batch_size": 1, "learning_rate": 1}),
+        FontSettings(),
+    )
 
 
 # What is given, and what the answer says. A text is what `--params` of a `generate` holds, a tuple are options of
@@ -153,7 +167,6 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     (font("typeface.license_url=file:///etc/passwd"), "is 'file:///etc/passwd': it must be an address, such as"),
     (font("typeface.candidates=0"), "`typeface.candidates` is 0: it should be greater than or equal to 1."),
     (font("typeface.characters.grades=[7]"), "`typeface.characters.grades.0` is 7: it should be 1, 2, 3, 4, 5, 6, 8"),
-    (font('typeface.meanings=["wa\x07ter"]'), "a meaning holds the control character U+0007; give meanings without a"),
     (font("typeface.meanings=[]"), "Parameter `typeface.meanings` is []: it should have at least 1 item, not 0."),
     (font("typeface.meanings=[robot],typeface.meanings_file=x"), "both say what is invented: give one of them."),
     (font("typeface.meanings_file={bad}/nowhere.txt"), "`typeface.meanings_file` is {bad}/nowhere.txt, which"),
@@ -186,7 +199,7 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("threads=100000", "Parameter `threads` is 100000, but this process may use "),
     (("--env=gpuu",), "There is no environment `gpuu` in "),
     (("--env=/tmp",), "There is no environment `/tmp` in "),
-    (("--pipeline=generat",), "There is no pipeline `generat`: choose among __default__, build_font, compare_recipes"),
+    (("--pipeline=generat",), "There is no pipeline `generat`: choose among __default__, adapt, build_font, compare"),
     (("--pipeline=generate", "--pipelines=train_vae"), "'--pipeline' and '--pipelines' cannot be used together"),
     (("--nodes=dream",), "Pipeline does not contain nodes named ['dream']."),
     (("--runner=Nope",), "There is no runner `Nope`: choose SequentialRunner or ThreadRunner."),
@@ -258,6 +271,22 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     (model("model_truncated"), "The model in {bad}/model_truncated cannot be read ("),
     (model("model_channels"), "its UNet takes latents of 2 channels, but its autoencoder makes 3): bring"),
     ("model={bad}/model_planner", "The planner in {bad}/model_planner/planner cannot be read ("),
+    # Faces that a model is to learn.
+    ("face=scans", "`face` is not read by generate: leave it out, or choose a pipeline that reads it (adapt)."),
+    (("--pipeline=adapt", "--params=model=released,style=mine"), "Parameter `face` is null: name a folder of PNG"),
+    (("--pipeline=adapt", "--params=model=released,face=a"), "`style` must be the name of the one new style, as in"),
+    (("--pipeline=adapt", "--params=model=released,face=a,style=[a,b]"), "must be the name of the one new style"),
+    (("--pipeline=adapt", "--params=face=a,adapt.kept_back=1"), "`adapt.kept_back` is 1: it should be less than 1."),
+    (adapted("nowhere"), "Parameter `face` is {bad}/nowhere, where there is nothing: name a folder of PNG scans"),
+    (adapted("empty.txt"), "Parameter `face` is {bad}/empty.txt, which is neither a folder nor a font: name a"),
+    (adapted("fonts"), "Parameter `face` is {bad}/fonts, which holds no PNG: name a folder of PNG scans or"),
+    (adapted("scans_unnamed"), "name a folder of PNG scans or a font file with 20 glyphs or more. sea.png is not"),
+    (adapted("scans_broken"), "No scan in {bad}/scans_broken can be used"),
+    (adapted("scans_of_two"), "The face has 2 glyphs to learn from beside those that are kept back, fewer than"),
+    (adapted("broken.ttf"), "The font broken.ttf "),
+    (adapted("fonts", "brush"), "Parameter `style` is 'brush', a style that there is already: give the new one"),
+    (adapted("fonts", "my hand"), "Parameter `style` is 'my hand': it must be one word of small letters, digits and"),
+    (adapted("fonts", "water"), "Parameter `style` is 'water', a word that the model reads as something else: give"),
     # Pictures to be drawn again.
     ("replay=", "Parameter `replay` is '': it must be the path of a file."),
     (replayed("nowhere.png"), "{bad}/nowhere.png cannot be read (No such file or directory): name a PNG that"),
@@ -375,6 +404,14 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "fonts").mkdir()
+    (folder / "broken.ttf").write_bytes(b"\x00\x01\x00\x00 no font")
+    glyph = Image.new("L", (64, 64), 255)
+    glyph.paste(0, (20, 20, 44, 30))
+    for name, files in {"unnamed": ["sea"], "broken": ["火", "山"], "of_two": ["一", "二", "三"]}.items():
+        (folder / f"scans_{name}").mkdir()
+        for file in files:
+            path = folder / f"scans_{name}" / f"{file}.png"
+            path.write_bytes(b"\x89PNG\r\n\x1a\n no picture") if name == "broken" else glyph.save(path)
     Image.new("L", (64, 64), 255).save(folder / "plain.png")
     Image.new("L", (64, 64), 255).save(folder / "jpeg.png", format="JPEG")
     retouch(picture(folder / "foreign.png"), folder / "altered.png")

@@ -28,6 +28,11 @@ RUNS = {
         "--env=test --cards tiny:2.1:1 none:0:1",
         r"(.*\n)*\| `large`, 32 px \| all weights \| 1\.\d of 1\.\d M .*\| 8 at once .*\| too little memory \|",
     ),
+    "adapt": (
+        f"{PROJECT_ROOT}/data/01_raw/fonts/fonts-yozvox-yozfont-standard-kana/YOzRS_.ttf --glyphs=12 --others=4 "
+        "--earlier=2 --steps=2 --env=test",
+        r"\n\| figure \| value \| aim \|\n(.*\n)*\| read, relative to the face's own \| \d+\.\d% \|",
+    ),
     "chaos": (
         "--kills=2 --pairs=0 --nodes=render_glyphs.read_dictionary,render_glyphs.read_compositions",
         r"\| kills \| 2 \| 0 \|\n\| the same command again \| 1 \| 0 \|\n",

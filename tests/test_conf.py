@@ -17,6 +17,7 @@ from kanji_diffusion.diffusion.vae import autoencoder, factor
 from kanji_diffusion.glyphs.dictionary import CharacterSelection, read_kanjidic2, select_characters
 from kanji_diffusion.parameters import check_together
 from kanji_diffusion.pipelines import (
+    adapt,
     build_font,
     compare_recipes,
     evaluate,
@@ -36,20 +37,34 @@ from kanji_diffusion.settings import CONFIG_LOADER_ARGS
 from kanji_diffusion.training.settings import TrainingSettings
 
 ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "gpu512", "cluster", "stable_diffusion"]
-# What `generate` becomes when the parameters `model` or `replay` are given.
+# What `generate`, `adapt` and `score` become when the parameters `model`, `replay` or `pictures` are given.
 VARIANTS = [
     generate.create_pipeline(named=True),
     generate.create_pipeline(replay=True),
     generate.create_pipeline(svg=True, strokes=True),
     score.create_pipeline(pictures=True),
+    adapt.create_pipeline(named=True),
 ]
+
+# What no entry keeps, since another entry has it, or the next node alone needs it.
+PASSED_ON = {
+    "asked",
+    "captions_of_model",
+    "font_requests",
+    "face_findings",
+    "initial_unet",
+    "other_model",
+    "start_model",
+}
 
 # Models that several groups share, so that the groups differ from their defaults.
 SHARED = (TrainingSettings, StageSettings, SamplingSettings, DrawingSettings, CharacterSelection)
 # What differs besides: names of fonts and styles of the raw data, and the augmentation, since a picture that is drawn
 # without asking for any has none.
 OTHERWISE = {"fonts.faces", "structure.faces", "render.views"} | {
-    f"render.augment.{name}" for name in ("rotation", "shift", "scale", "aspect", "shear", "weight")
+    f"{group}.augment.{name}"
+    for group in ("render", "adapt")
+    for name in ("rotation", "shift", "scale", "aspect", "shear", "weight")
 }
 
 
@@ -82,6 +97,7 @@ def configure(env):
         "score": score.create_pipeline(),
         "generate": generate.create_pipeline(),
         "build_font": build_font.create_pipeline(),
+        "adapt": adapt.create_pipeline(),
     }
     return parameters, loader["catalog"], pipelines, stages
 
@@ -145,7 +161,7 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
     expanded = {name.format(stage=stage): entry for name, entry in patterns.items() for stage in stages or [""]}
     used = {name for pipeline in everything(pipelines, stages) for name in pipeline.datasets()}
     names = {name for name in used if not name.startswith("params:") and name != "parameters"}
-    assert names - set(expanded) == {"asked", "font_requests", "initial_unet", "other_model"}
+    assert names - set(expanded) == PASSED_ON
     assert set(expanded) <= names
     unversioned = {name for name in expanded if not expanded[name].get("versioned")}
     # MLflow keeps the versions of `champion` and `registered_model`.

@@ -150,7 +150,7 @@ def test_a_parameter_that_has_an_effect_is_not_refused(refuse_what_is_not_read, 
         (
             ["--pipelines=render_glyphs", "--params=sampling.steps=9"],
             "Parameter `sampling.steps` is not read by render_glyphs: leave it out, or choose a pipeline that reads it "
-            "(train_unet, evaluate, generate).",
+            "(train_unet, evaluate, generate, build_font, score, adapt).",
         ),
         (
             ["--pipelines=render_glyphs,train_vae", "--params=render.size=64,clip.training.steps=9"],
@@ -165,11 +165,12 @@ def test_a_parameter_that_has_an_effect_is_not_refused(refuse_what_is_not_read, 
         (
             ["--pipeline=train_vae", "--params=captions.shares.composed=0.4"],
             "Parameter `captions.shares.composed` is not read by train_vae: leave it out, or choose a pipeline that "
-            "reads it (render_glyphs, filter_glyphs, train_unet, evaluate, generate, compare_recipes).",
+            "reads it (render_glyphs, filter_glyphs, train_unet, evaluate, generate, build_font, compare_recipes, "
+            "adapt).",
         ),
         (
             ["--pipeline=generate", "--params=replay=one.png,seed=3"],
-            "Parameter `seed` is not read by generate: leave it out.",
+            "Parameter `seed` is not read by generate: leave it out, or choose a pipeline that reads it (build_font).",
         ),
     ],
 )

@@ -13,6 +13,7 @@ PIPELINES = [
     "build_font",
     "compare_recipes",
     "score",
+    "adapt",
 ]
 
 

@@ -395,6 +395,7 @@ def test_kedro_lists_pipelines_and_datasets(kedro, finished):
         "build_font",
         "compare_recipes",
         "score",
+        "adapt",
     ):
         assert name in listed.stdout
     described = kedro("catalog", "describe-datasets", "--env=test")

@@ -142,6 +142,16 @@ def test_what_is_needed_stays(project, mlflow_store, named, stay):
     assert not why["glyphs", VERSIONS[2]]
 
 
+def test_an_adapted_model_that_drew_a_picture_stays(project, mlflow_store):
+    catalog = project / "conf/base/catalog.yml"
+    catalog.write_text(catalog.read_text() + ENTRY.format("adapted_model"))
+    for version in VERSIONS:
+        store(project / "data/adapted_model", version)
+    assert not reasons()["adapted_model", OLDEST]
+    in_a_picture(project, mlflow_store)
+    assert reasons()["adapted_model", OLDEST] == "drew a picture"
+
+
 def test_a_run_that_was_stopped_needs_nothing_once_no_training_is_open(project, mlflow_store):
     in_a_stopped_training(project, mlflow_store)
     train(project / "data/06_models/checkpoints/unet/one", 4, steps=4)

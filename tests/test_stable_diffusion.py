@@ -9,6 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 from tests import hub_models
 
+pytestmark = pytest.mark.long
+
 # What makes the environment small: architectures of the models on the stand-in hub, and a step of each stage. The names
 # of the models, the sizes of the stages and the process are those of conf/stable_diffusion.
 TOY = {

@@ -38,10 +38,10 @@ from kanji_diffusion.tracking import journal
 from kanji_diffusion.tracking_hooks import waiting_folder
 
 TEXT_PARAMETERS = (
-    "model", "negative_prompt", "parts", "prompt", "prompts_file", "replay", "style",
-    "typeface.family", "typeface.license", "typeface.meanings", "typeface.meanings_file",
+    "face", "model", "negative_prompt", "parts", "pictures", "prompt", "prompts_file", "replay", "style",
+    "score.prompt", "score.table", "typeface.family", "typeface.license", "typeface.meanings", "typeface.meanings_file",
 )  # fmt: skip
-"""Parameters of `generate` and `build_font` that are text, or lists of texts."""
+"""Parameters of `generate`, `build_font`, `score` and `adapt` that are text, or lists of texts."""
 _TRUTH = ("true", "false")
 
 

@@ -64,7 +64,7 @@ _PROMPTS = ("prompt", "prompts_file", "parts")
 _BUILT_BY = {
     "captions.shares": ("render_glyphs", "filter_glyphs", "train_unet", "evaluate"),
     "stages": ("train_unet",),
-    "model": ("generate", "build_font", "score"),
+    "model": ("adapt", "generate", "build_font", "score"),
     "pictures": ("score",),
     "replay": ("generate",),
     "formats": ("generate",),
@@ -178,7 +178,9 @@ def check_together(parameters: Mapping[str, Any]) -> None:
     _check_batches(parameters, stages)
     if isinstance(unet := parameters.get("unet"), UNetSettings) and unet.lora:
         _check_lora(stages)
-    if isinstance(styles := parameters.get("style"), Styles) and styles.root != (ALL,):
+    # A model that is named may have styles of its own, and a face gets a new one.
+    elsewhere = any(parameters.get(name) is not None for name in ("model", "face"))
+    if isinstance(styles := parameters.get("style"), Styles) and styles.root != (ALL,) and not elsewhere:
         check_styles(styles.root, parameters["captions"])
     if isinstance(schedule := parameters.get("schedule"), ScheduleSettings):
         for path, name, used in _named_samplers(parameters, stages):

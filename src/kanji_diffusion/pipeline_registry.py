@@ -13,6 +13,7 @@ from kanji_diffusion.hooks import (
     trains_text_encoder,
 )
 from kanji_diffusion.pipelines import (
+    adapt,
     build_font,
     compare_recipes,
     evaluate,
@@ -41,8 +42,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         ),
         "evaluate": evaluate.create_pipeline(composed=composed),
     }
-    further = {"compare_recipes": compare_recipes.create_pipeline()}
     given = configured_parameters(), has_trained_model()
+    further = {
+        "compare_recipes": compare_recipes.create_pipeline(),
+        "adapt": adapt.create_pipeline(**adapt.variant(*given)),
+    }
     drawing = {
         "generate": generate.create_pipeline(**generate.variant(*given)),
         "build_font": build_font.create_pipeline(**build_font.variant(*given)),

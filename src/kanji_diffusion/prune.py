@@ -33,6 +33,8 @@ DRAWN = ("generated", "generated_sheet", "generated_strokes", "generated_svgs", 
 """What `generate` drew stays: somebody asked for it, and it is small."""
 _OF_REGISTERED = ("text_to_kanji", "samples", "sample_scores")
 """Datasets by which registered versions are evaluated again and compared."""
+_DRAW = ("text_to_kanji", "adapted_model")
+"""Models that pictures are drawn with."""
 _NEWEST = "among the newest"
 _CONFIGURATION = (".yml", ".yaml", ".json")
 # Seconds by which the clocks of two machines may differ.
@@ -241,7 +243,7 @@ def _named_by_pictures(context: ProjectContext) -> Needs:
         folder = context.project_path / loader["catalog"]["generated"]["filepath"]
         for picture in folder.glob(f"*/{folder.name}/*.png"):
             if version := model_version(picture):
-                needed["text_to_kanji", version] = "drew a picture"
+                needed |= dict.fromkeys([(name, version) for name in _DRAW], "drew a picture")
     return needed
 
 

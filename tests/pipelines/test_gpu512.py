@@ -5,6 +5,7 @@ A step of Muon takes a CPU ten times as long.
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from kedro.config import OmegaConfigLoader
 from tests.conftest import PROJECT_ROOT
@@ -21,6 +22,8 @@ from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.pipelines.train_unet import nodes
 from kanji_diffusion.settings import CONFIG_LOADER_ARGS
 from kanji_diffusion.training.tracker import NullTracker
+
+pytestmark = pytest.mark.long
 
 TEXTS = ["sea: left water, right every (brush kanji)", "sea (brush kanji)", "fire (gothic kanji)"]
 

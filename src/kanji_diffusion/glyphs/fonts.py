@@ -121,6 +121,18 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
         KanjiDiffusionError: The folder is missing, or holds no usable face, or a rule asks for an instance that a font
             does not have.
     """
+    faces = inspect_faces(folder, settings, characters)
+    if not (faces["verdict"] == "kept").any():
+        reasons = "; ".join(face_reasons(faces)[:5]) or "no file matches a rule"
+        raise KanjiDiffusionError(
+            f"No usable face in {folder} ({reasons}): run `make data`, or put Japanese fonts there and name "
+            "them in `fonts.faces` or set `fonts.unlisted: include`."
+        )
+    return faces
+
+
+def inspect_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -> pd.DataFrame:
+    """As `list_faces`, also where no face is usable."""
     files = find_files(folder, settings.faces, settings.unlisted == "include")
     refusals = [refusal(folder, path, settings.max_file_mib) for path, _ in files]
     tasks = [
@@ -138,14 +150,12 @@ def list_faces(folder: Path, settings: FontSettings, characters: pd.DataFrame) -
     tell_default_instances(found)
     for line in skipped_lines(faces):
         _LOGGER.warning("%s", line)
-    if not (faces["verdict"] == "kept").any():
-        told = [f"{label} {reason}" for label, reason in zip(face_labels(faces), faces["reason"], strict=True)]
-        reasons = "; ".join(told[:5]) or "no file matches a rule"
-        raise KanjiDiffusionError(
-            f"No usable face in {folder} ({reasons}): run `make data`, or put Japanese fonts there and name "
-            "them in `fonts.faces` or set `fonts.unlisted: include`."
-        )
     return faces.sort_values("face_id", ignore_index=True)
+
+
+def face_reasons(faces: pd.DataFrame) -> list[str]:
+    """What is said of each face, such as "Nice Sans (nice.ttf) covers 3% of the selected characters"."""
+    return [f"{label} {reason}" for label, reason in zip(face_labels(faces), faces["reason"], strict=True)]
 
 
 def usable_faces(faces: pd.DataFrame) -> pd.DataFrame:

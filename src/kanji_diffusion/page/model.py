@@ -49,7 +49,7 @@ class PageModel:
         evaluators: Evaluators,
         plans: int,
     ) -> None:
-        self._model, self._captions, self._sampling = model, captions, sampling
+        self._model, self._captions, self._sampling = model, model.captions(captions), sampling
         self.name, self.evaluators = name, evaluators
         self.fingerprint = model_fingerprint(model.pipeline)
         self._meanings = CharacterMeanings(model.planner.tables["dictionary"]) if model.planner else None

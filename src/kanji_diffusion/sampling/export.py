@@ -18,11 +18,14 @@ from kanji_diffusion.diffusion.lora import Adapter, require_peft
 from kanji_diffusion.diffusion.pretrained import weights_variant
 from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
+from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.planning.planner import Planner
 
 # Which text encoder a released model is loaded with.
 _TEXT = "text_encoder.json"
 _PLANNER = "planner"
+# Styles that were learnt after the training.
+_STYLES = "styles.json"
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,17 @@ class TextToKanji:
         pipeline: A stock pipeline, which takes full prompts.
         planner: None for a model that was trained without compositions, and draws the prompt as it is.
         adapter: What is to be added to the pipeline's UNet; None if it is there already, or never was.
+        styles: Those that it learnt by adaptation; each is its own word in captions.
     """
 
     pipeline: StableDiffusionPipeline
     planner: Planner | None = None
     adapter: Adapter | None = None
+    styles: tuple[str, ...] = ()
+
+    def captions(self, settings: CaptionSettings) -> CaptionSettings:
+        """`settings` with the styles of this model beside those that they name."""
+        return settings.model_copy(update={"styles": settings.styles | {style: style for style in self.styles}})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that diffusers loads as a pipeline.
@@ -46,10 +55,15 @@ class TextToKanji:
         `load_lora_weights` of that pipeline reads.
         """
         self.pipeline.save_pretrained(folder)
+        self._save_beside(Path(folder))
+
+    def _save_beside(self, folder: Path) -> None:
         if self.adapter:
             self.adapter.save_pretrained(folder)
         if self.planner:
-            self.planner.save_pretrained(Path(folder) / _PLANNER)
+            self.planner.save_pretrained(folder / _PLANNER)
+        if self.styles:
+            (folder / _STYLES).write_text(json.dumps(self.styles), encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> TextToKanji:
@@ -92,7 +106,8 @@ class TextToKanji:
                 f"The model in {source} cannot be read ({reason}): bring its files back, or name the folder of another "
                 "StableDiffusionPipeline with safetensors weights."
             ) from error
-        return cls(pipeline, Planner.from_pretrained(source / _PLANNER) if (source / _PLANNER).is_dir() else None)
+        planner = Planner.from_pretrained(source / _PLANNER) if (source / _PLANNER).is_dir() else None
+        return cls(pipeline, planner, styles=_styles(source))
 
 
 def assemble(
@@ -148,8 +163,7 @@ def save_released(model: TextToKanji, folder: Path) -> None:
         copy.deepcopy(getattr(pipeline, name)).half().save_pretrained(folder / name)
     pipeline.scheduler.save_pretrained(folder / "scheduler")
     pipeline.save_config(folder)
-    if model.planner:
-        model.planner.save_pretrained(folder / _PLANNER)
+    model._save_beside(folder)
     if bundled:
         text = TextEncoderSettings(source=BUNDLED, max_length=pipeline.tokenizer.model_max_length)
         (folder / _TEXT).write_text(text.model_dump_json())
@@ -158,13 +172,22 @@ def save_released(model: TextToKanji, folder: Path) -> None:
     for path in folder.rglob("*.json"):
         # Where the parts were loaded from is nobody's business.
         content = json.loads(path.read_text())
-        content.pop("_name_or_path", None)
+        if isinstance(content, dict):
+            content.pop("_name_or_path", None)
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def lacks_text_encoder(folder: Path) -> bool:
     """Whether `save_released` left the bundled text encoder out of this folder."""
     return (folder / _TEXT).is_file()
+
+
+def _styles(folder: Path) -> tuple[str, ...]:
+    path = folder / _STYLES
+    styles = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not isinstance(styles, list) or not all(isinstance(style, str) for style in styles):
+        raise KanjiDiffusionError(f"{path} is no list of styles: bring the file back, or adapt the model anew.")
+    return tuple(styles)
 
 
 def _bundled_text(folder: Path) -> dict[str, Any]:

@@ -36,12 +36,13 @@ def list_glyphs(
     model: TextToKanji, captions: CaptionSettings, styles: Styles | None, seed: Seed, typeface: TypefaceSettings
 ) -> pd.DataFrame:
     """What is drawn for the font, a row for each glyph."""
+    captions = model.captions(captions)
     style, planner = only_style(styles, captions), planner_of(model)
     meanings = choose_meanings(list_meanings(planner.tables["dictionary"]), typeface)
     return glyph_requests(model, meanings, style, seed.root, captions, typeface)
 
 
-def draw_glyphs(
+def draw_candidates(
     model: TextToKanji,
     requests: pd.DataFrame,
     sampling: SamplingSettings,

@@ -25,7 +25,7 @@ def create_pipeline(*, named: bool = False, recognised: bool = True) -> Pipeline
     readers = ["recogniser", "component_recogniser"] if recognised else []
     loaded = [Node(load_model, ["params:model", "earlier_models"], "other_model", name="load_model")]
     listing = Node(nodes.list_glyphs, asked, "font_requests", name="list_glyphs")
-    drawing = Node(nodes.draw_glyphs, drawn + readers, "font_drawings", name="draw_glyphs")
+    drawing = Node(nodes.draw_candidates, drawn + readers, "font_drawings", name="draw_candidates")
     making = Node(
         nodes.make_font,
         ["font_drawings", "params:typeface"],

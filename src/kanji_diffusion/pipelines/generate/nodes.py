@@ -12,7 +12,7 @@ from pydantic import RootModel, field_validator
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.datasets.model_source import RELEASED, ModelResolver
+from kanji_diffusion.datasets.model_source import ADAPTED, RELEASED, ModelResolver
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.kanjivg import read_kanjivg
 from kanji_diffusion.imaging.grid import sheet
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelName(RootModel[str]):
-    """A catalog version of `text_to_kanji`, `models:/<name>@<alias>` of MLflow's registry, a folder, or `released`."""
+    """A version of `text_to_kanji`, `adapted_model`, `models:/<name>@<alias>` of MLflow, a folder, or `released`."""
 
 
 class NegativePrompt(RootModel[str]):
@@ -49,6 +49,11 @@ class NegativePrompt(RootModel[str]):
 def load_model(name: ModelName | None, models: ModelResolver) -> TextToKanji:
     """The model that is named; the one that comes with the project if there is no name."""
     return models.load(name.root if name else RELEASED)
+
+
+def name_styles(model: TextToKanji, captions: CaptionSettings) -> CaptionSettings:
+    """The settings of captions, with the styles that the model learnt by adaptation."""
+    return model.captions(captions)
 
 
 def draw_requests(
@@ -121,7 +126,12 @@ def replay_picture(
     """Draw a picture again as its lineage says, compare, and show both with their difference."""
     path = replay.root.expanduser()
     before, lineage = read_picture(path)
-    source = name.root if name else recorded_version(path, lineage, models.versions())
+    if name:
+        source = name.root
+    elif lineage.model_version in models.versions(ADAPTED):
+        source = f"{ADAPTED}:{lineage.model_version}"
+    else:
+        source = recorded_version(path, lineage, models.versions())
     model = models.load(source).pipeline
     check_model(path, lineage, model, source)
     again, compared = redraw(path, before, lineage, model)

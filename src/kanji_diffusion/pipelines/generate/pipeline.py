@@ -44,20 +44,15 @@ def create_pipeline(
             "styles": "params:style",
             "count": "params:count",
             "seed": "params:seed",
-            "captions": "params:captions",
+            "captions": "captions_of_model",
         },
         "asked",
         name="list_requests",
     )
+    model = "other_model" if named else "text_to_kanji"
+    styles = Node(nodes.name_styles, [model, "params:captions"], "captions_of_model", name="name_styles")
     loaded = [Node(nodes.load_model, ["params:model", "earlier_models"], "other_model", name="load_model")]
-    drawn = [
-        "other_model" if named else "text_to_kanji",
-        "asked",
-        "params:captions",
-        "params:plan",
-        "params:negative_prompt",
-        "params:sampling",
-    ]
+    drawn = [model, "asked", "captions_of_model", "params:plan", "params:negative_prompt", "params:sampling"]
     evaluators = ["params:candidates", "recogniser", "clip_model", "captions"]
     drawing = Node(
         nodes.draw_and_score if scored else nodes.draw_requests,
@@ -71,7 +66,7 @@ def create_pipeline(
     ]
     optional = ((named, loaded), (svg, tracing), (strokes, writing))
     return Pipeline(
-        [listed, drawing, *(node for wanted, chosen in optional if wanted for node in chosen)], tags="generate"
+        [styles, listed, drawing, *(node for wanted, chosen in optional if wanted for node in chosen)], tags="generate"
     )
 
 

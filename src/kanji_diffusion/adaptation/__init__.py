@@ -1,0 +1,1 @@
+"""A model adapted to a new face from a few of its glyphs."""
