@@ -127,7 +127,14 @@ def stock_pictures(catalog: CatalogProtocol, asked: pd.DataFrame, steps: int) ->
     for _ in range(steps):
         next(loop)
     model = StableDiffusionPipeline(
-        vae, text.model, text.tokenizer, unet.eval(), PNDMScheduler.from_config(schedule.config), None, None, False
+        vae=vae,
+        text_encoder=text.model,
+        tokenizer=text.tokenizer,
+        unet=unet.eval(),
+        scheduler=PNDMScheduler.from_config(schedule.config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     model.set_progress_bar_config(disable=True)
     drawn = []

@@ -28,7 +28,7 @@ def find(project, kedro_run_here):
 def test_the_champion_comes_with_its_settings_and_evaluators(find, finished):
     host = find("test")
     assert host.name == "models:/kanji-diffusion-test@champion"
-    assert (host.settings.sampling.sampler, host.settings.sampling.steps) == ("dpm++", 4)
+    assert (host.settings.sampling.sampler, host.settings.sampling.steps) == ("ddim", 4)
     evaluators, told = Evaluators(host.recogniser, host.components), []
     model = PageModel(host.model, host.name, host.settings.captions, host.settings.sampling, evaluators, plans=3)
     model.answer(PageRequest(prompt="water", style="brush", seed=41), told.append)

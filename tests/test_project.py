@@ -371,7 +371,7 @@ def test_pictures_from_elsewhere_and_a_model_are_scored(project, kedro_run_here,
     report = newest_report(project, "score_report.json")
     assert report["pictures"] == 5 and report["samples"] == 4
     assert report["reading"]["ocr"] == 1 and "style" not in report
-    assert report["inventions"]["all_three"] == 0
+    assert report["inventions"]["samples"] == 1
     done = kedro_run_here("--env=test", "--pipelines=score", "--params=score.prompt=a {style} kanji of {meaning}")
     assert done.exit_code == 0, done.stderr
     assert newest_report(project, "score_report.json")["samples"] == 16

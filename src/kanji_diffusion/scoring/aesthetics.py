@@ -174,9 +174,14 @@ def require_head(settings: AestheticSettings) -> None:
     Raises:
         KanjiDiffusionError: Naming it.
     """
-    if settings.head != TRAINED and not Path(settings.head).is_file():
+    if settings.head != TRAINED:
+        _require_file(Path(settings.head))
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
         raise KanjiDiffusionError(
-            f"The aesthetic head {settings.head} is not there: put the file there, or set `aesthetics.head` to trained."
+            f"The aesthetic head {path} is not there: put the file there, or set `aesthetics.head` to trained."
         )
 
 
@@ -187,6 +192,7 @@ def load_laion_head(path: Path, scorer: ClipScorer) -> AestheticHead:
         KanjiDiffusionError: If the file is missing, is no state dict of tensors, is not one of the two predictors,
             or was made for features of another width than the CLIP model's.
     """
+    _require_file(path)
     state = _read_tensors(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     first = shapes.get("weight") or shapes.get("layers.0.weight") or ()
