@@ -32,7 +32,7 @@ from kanji_diffusion.scoring.components import ComponentRecogniser
 logger = logging.getLogger(__name__)
 
 
-def list_glyphs(
+def list_font_glyphs(
     model: TextToKanji, captions: CaptionSettings, styles: Styles | None, seed: Seed, typeface: TypefaceSettings
 ) -> pd.DataFrame:
     """What is drawn for the font, a row for each glyph."""

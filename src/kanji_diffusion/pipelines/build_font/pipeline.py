@@ -24,7 +24,7 @@ def create_pipeline(*, named: bool = False, recognised: bool = True) -> Pipeline
     drawn = [model, "font_requests", "params:sampling", "params:typeface", "params:cluster", "checkpoints"]
     readers = ["recogniser", "component_recogniser"] if recognised else []
     loaded = [Node(load_model, ["params:model", "earlier_models"], "other_model", name="load_model")]
-    listing = Node(nodes.list_glyphs, asked, "font_requests", name="list_glyphs")
+    listing = Node(nodes.list_font_glyphs, asked, "font_requests", name="list_font_glyphs")
     drawing = Node(nodes.draw_candidates, drawn + readers, "font_drawings", name="draw_candidates")
     making = Node(
         nodes.make_font,
