@@ -17,15 +17,11 @@ from pathlib import Path
 import torch
 from benchmarks.project import open_catalog
 
-from kanji_diffusion.adaptation.settings import AdaptationSettings, FacePath
+from kanji_diffusion.adaptation.settings import FacePath
 from kanji_diffusion.core.cluster import ClusterSettings
-from kanji_diffusion.diffusion.latents import CaptionDropoutSettings
-from kanji_diffusion.glyphs.captions import CaptionSettings
-from kanji_diffusion.glyphs.fonts import FontSettings
 from kanji_diffusion.pipelines.adapt import nodes
 from kanji_diffusion.pipelines.generate.nodes import load_model
 from kanji_diffusion.sampling.requests import Styles
-from kanji_diffusion.sampling.sampler import SamplingSettings
 from kanji_diffusion.training.settings import TrainingSettings
 from kanji_diffusion.training.tracker import NullTracker
 
@@ -46,11 +42,11 @@ def main() -> None:
     print(__doc__.splitlines()[0], flush=True)
     with open_catalog(asked.env) as catalog:
         models = catalog.load("earlier_models")
-        captions = CaptionSettings(**catalog.load("params:captions"))
-        sampling = SamplingSettings(**catalog.load("params:sampling"))
-        dropout = CaptionDropoutSettings(**catalog.load("params:caption_dropout"))
-        fonts = FontSettings(**catalog.load("params:fonts"))
-        settings = AdaptationSettings(**catalog.load("params:adapt"))
+        captions = catalog.load("params:captions")
+        sampling = catalog.load("params:sampling")
+        dropout = catalog.load("params:caption_dropout")
+        fonts = catalog.load("params:fonts")
+        settings = catalog.load("params:adapt")
     changed = {"glyphs": asked.glyphs, "checked": asked.others, "checked_styles": asked.earlier}
     training = settings.training.model_copy(update={"steps": asked.steps} if asked.steps else {})
     settings = settings.model_copy(update=changed | {"training": training})
