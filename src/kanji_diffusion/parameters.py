@@ -281,8 +281,8 @@ def check_sources(parameters: Mapping[str, Any], paths: Container[str], models: 
     Raises:
         KanjiDiffusionError: If the file of an aesthetic head is not there; and as `check_start` says.
     """
-    if "aesthetics" in paths and isinstance(judge := parameters.get("aesthetics"), AestheticSettings):
-        require_head(judge)
+    if "aesthetics" in paths and isinstance(head := parameters.get("aesthetics"), AestheticSettings):
+        require_head(head)
     if "unet" in paths and isinstance(unet := parameters.get("unet"), UNetSettings) and unet.start:
         source, vae = models().find_or_hub(unet.start, "unet.start"), _value(parameters, "vae.model")
         check_start(source, unet, vae, parameters["text_encoder"], parameters["schedule"])

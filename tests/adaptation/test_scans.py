@@ -11,6 +11,7 @@ from kanji_diffusion.adaptation import scans
 from kanji_diffusion.glyphs.draw import Placement, draw_glyph
 from kanji_diffusion.glyphs.face import inspect_file
 from kanji_diffusion.imaging.ink import stroke_overlap
+from kanji_diffusion.imaging.png import named_character, read_on_white
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ from kanji_diffusion.imaging.ink import stroke_overlap
     ],
 )
 def test_a_scan_is_named_by_its_character(name, character):
-    assert scans.named_character(Path(name)) == character
+    assert named_character(Path(name).stem) == character
 
 
 def cleaned(picture: Image.Image) -> np.ndarray:
@@ -78,10 +79,10 @@ def test_what_is_no_glyph_is_told(handwriting):
 def test_a_transparent_picture_is_on_white_paper(handwriting, tmp_path):
     ink = np.uint8(255 * drawn(handwriting, "海"))
     Image.merge("LA", [Image.new("L", ink.shape), Image.fromarray(ink)]).save(tmp_path / "海.png")
-    assert np.array_equal(np.asarray(scans.read_scan(tmp_path / "海.png")), 255 - ink)
+    assert np.array_equal(np.asarray(read_on_white(tmp_path / "海.png")), 255 - ink)
     Image.fromarray(255 - ink).save(tmp_path / "海.jpg")
     with pytest.raises((OSError, ValueError)):
-        scans.read_scan(tmp_path / "海.jpg")
+        read_on_white(tmp_path / "海.jpg")
 
 
 def test_glyphs_keep_their_sizes_and_stay_in_the_square():

@@ -8,7 +8,7 @@ import pytest
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.dictionary import CharacterSelection
-from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.export import TextToKanji, planner_of
 from kanji_diffusion.sampling.requests import Styles
 from kanji_diffusion.sampling.typeface import (
     TypefaceSettings,
@@ -16,7 +16,6 @@ from kanji_diffusion.sampling.typeface import (
     font_names,
     glyph_requests,
     only_style,
-    planner_of,
 )
 
 CAPTIONS = CaptionSettings()

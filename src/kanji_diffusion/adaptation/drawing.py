@@ -9,29 +9,14 @@ import pandas as pd
 
 from kanji_diffusion.adaptation.settings import AdaptationSettings
 from kanji_diffusion.core.cluster import ClusterSettings
-from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.text import tokenizer_fits
 from kanji_diffusion.diffusion.vae import factor
 from kanji_diffusion.glyphs.captioning import write_captions
 from kanji_diffusion.glyphs.captions import CaptionSettings, drawing_captions
 from kanji_diffusion.planning.planner import Planner
-from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.export import TextToKanji, planner_of
 from kanji_diffusion.sampling.prompts import draw_requests
 from kanji_diffusion.sampling.sampler import DrawingSettings
-
-
-def planner_of(model: TextToKanji) -> Planner:
-    """The planner of a model, whose tables tell what characters mean and how they are built.
-
-    Raises:
-        KanjiDiffusionError: If it has none.
-    """
-    if model.planner is None:
-        raise KanjiDiffusionError(
-            "The model has no planner, so that nothing tells what characters mean: name one that was trained with "
-            "compositions in the parameter `model`, such as `released`."
-        )
-    return model.planner
 
 
 def known_characters(planner: Planner) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from kanji_diffusion.glyphs.fonts import FontSettings, audit_glyphs, face_reason
 from kanji_diffusion.glyphs.likeness import picture_unlikeness
 from kanji_diffusion.glyphs.render import RenderSettings, render_glyphs
 from kanji_diffusion.imaging.pictures import decode_images, encode_images
+from kanji_diffusion.imaging.png import named_character, read_on_white
 
 _LOGGER = logging.getLogger(__name__)
 _FONTS = (".ttf", ".otf", ".ttc", ".otc", ".woff", ".woff2")
@@ -184,7 +185,7 @@ def _scanned(
     audit = pd.DataFrame(
         {
             "source": [path.name for path in paths],
-            "character": [scans.named_character(path) or "" for path in paths],
+            "character": [named_character(path.stem) or "" for path in paths],
             "verdict": ["rejected" if path in faults else "kept" for path in paths],
             "reason": [faults.get(path, "") for path in paths],
         }
@@ -198,7 +199,7 @@ def _scanned(
     parts = []
     for chosen, held_out, views in zip(keep_back(len(fit), settings), (False, True), (settings.views, 1), strict=True):
         for path in (fit[number] for number in chosen):
-            character = scans.named_character(path)
+            character = named_character(path.stem)
             large = scans.place(inks[path], placement, 2 * size, settings.fill)
             rows: dict[str, object] = {"character": character, "code_point": ord(character or ""), "held_out": held_out}
             rows["stroke_count"] = known.at[character, "stroke_count"]
@@ -214,7 +215,7 @@ def _opened(paths: Sequence[Path], known: set[str]) -> tuple[dict[Path, str], di
     pictures: dict[Path, Image.Image] = {}
     taken: dict[str, Path] = {}
     for path in paths:
-        character = scans.named_character(path)
+        character = named_character(path.stem)
         if character is None:
             faults[path] = "is not named by a character: name it as in 海.png, uni6D77.png or U+6D77.png"
         elif character not in known:
@@ -224,7 +225,7 @@ def _opened(paths: Sequence[Path], known: set[str]) -> tuple[dict[Path, str], di
         else:
             taken[character] = path
             try:
-                pictures[path] = scans.read_scan(path)
+                pictures[path] = read_on_white(path)
             except (OSError, ValueError) as error:
                 faults[path] = f"cannot be read as a PNG ({' '.join(str(error).split())})"
     return faults, pictures

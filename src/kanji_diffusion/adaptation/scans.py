@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from unicodedata import normalize
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 
 from kanji_diffusion.glyphs.augment import MARGIN
 from kanji_diffusion.glyphs.draw import Placement
 
-_CODE_POINT = re.compile(r"(?:uni|u\+?)([0-9a-f]{4,6})", re.IGNORECASE)
 _WORKING_SIDE = 384  # of a typical scan, in pixels: finer than any glyph that is drawn of it
 _LOWEST_CONTRAST = 0.08  # of ink against paper; a hard pencil has 0.2
 _GRAIN = 200  # so many times the grain of a pencil is as large as a scan
@@ -23,31 +19,6 @@ _SPECK = 1 / 150  # of all ink; the dot of a kanji of 24 strokes is 1 / 60
 _TYPICAL_PERCENTILE = 75  # as of fonts, see `glyphs.face`
 _LARGEST_TILT, _TILT_STEP = 6.0, 0.5
 _TILTED_SIDE, _TILTED_SCANS = 96, 64
-
-
-def named_character(path: Path) -> str | None:
-    """The character that a file is named by: 海.png, uni6D77.png, u6D77.png or U+6D77.png; None if by none."""
-    stem = normalize("NFC", path.stem)
-    code = _CODE_POINT.fullmatch(stem)
-    if code and int(code[1], 16) <= 0x10FFFF:
-        return chr(int(code[1], 16))
-    return stem if len(stem) == 1 else None
-
-
-def read_scan(path: Path) -> Image.Image:
-    """A PNG as grey on white, upright as its camera says.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is no PNG, a damaged one, or one of too many pixels.
-    """
-    try:
-        with Image.open(path, formats=["PNG"]) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("LA")
-    except (SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(str(error)) from error
-    white = Image.new("LA", picture.size, (255, 255))
-    return Image.alpha_composite(white.convert("RGBA"), picture.convert("RGBA")).convert("L")
 
 
 def working_scale(pictures: Sequence[Image.Image]) -> float:

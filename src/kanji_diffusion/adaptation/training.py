@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from tokenizers import AddedToken
 
-from kanji_diffusion.adaptation.drawing import captions_of, picture_size, planner_of
+from kanji_diffusion.adaptation.drawing import captions_of, picture_size
 from kanji_diffusion.adaptation.settings import AdaptationSettings
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import KanjiDiffusionError
@@ -21,7 +21,7 @@ from kanji_diffusion.diffusion.schedule import ScheduleSettings
 from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoder
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.styles import STYLE_WORDS
-from kanji_diffusion.sampling.export import TextToKanji, assemble
+from kanji_diffusion.sampling.export import TextToKanji, assemble, planner_of
 from kanji_diffusion.training.launch import train
 from kanji_diffusion.training.tracker import Tracker
 

@@ -19,6 +19,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import NamedPath, Settings
 from kanji_diffusion.glyphs.captions import CaptionSettings, expand_prompt
 from kanji_diffusion.imaging.pictures import encode_images
+from kanji_diffusion.imaging.png import named_character, read_on_white
 from kanji_diffusion.imaging.resize import resize
 from kanji_diffusion.planning.plan import Plan
 from kanji_diffusion.planning.planner import Planner
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 TABLE = "asked.csv"
 """Name of the table in a folder of pictures."""
 _ASKED = ("character", "parts", "meaning")
-_NAME = re.compile(r"(?:(.)|(?:uni|u\+|u)([0-9a-f]{4,6}))(?:[_ -](.*))?", re.IGNORECASE)
+_APART = re.compile("[_ -]")
 
 
 class PicturesFolder(RootModel[NamedPath]):
@@ -114,20 +115,14 @@ def _told(file: Path) -> tuple[str, str, str | None]:
         lineage = read_picture(file)[1]
         plan = lineage.plan or {}
         return file.name, str(plan.get("character") or plan.get("ids") or lineage.word), lineage.style
-    found = _NAME.fullmatch(file.stem)
-    character = found and (found[1] or _character(found[2]))
-    if not found or not character or not character.isalpha() or character.isascii():
+    name, *style = _APART.split(file.stem, maxsplit=1)
+    character = named_character(name)
+    if not character or not character.isalpha() or character.isascii():
         raise KanjiDiffusionError(
             f"The name of {file} does not tell which character it shows: call it such as 海.png or uni6D77.png, or "
             f"put a table {TABLE} beside it with the columns `file` and `character`, `parts` or `meaning`."
         )
-    style = re.sub(r"[_ -]?\d*$", "", found[3] or "")
-    return file.name, character, style or None
-
-
-def _character(code_point: str) -> str | None:
-    number = int(code_point, 16)
-    return chr(number) if number < 0x110000 else None
+    return file.name, character, re.sub(r"[_ -]?\d*$", "", "".join(style)) or None
 
 
 def picture_table(
@@ -204,15 +199,14 @@ def read_grey(path: Path, side: int) -> np.ndarray:
         KanjiDiffusionError: If it cannot be read.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            drawn = picture.convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        drawn = read_on_white(path)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no PNG, or a damaged or far too large one"
         raise KanjiDiffusionError(f"The picture {path} cannot be read ({reason}): remove or replace it.") from error
     longest = max(drawn.size)
-    paper = Image.new("RGBA", (longest, longest), "white")
-    paper.alpha_composite(drawn, ((longest - drawn.width) // 2, (longest - drawn.height) // 2))
-    return resize(np.asarray(paper.convert("L"))[None], side)[0]
+    paper = Image.new("L", (longest, longest), "white")
+    paper.paste(drawn, ((longest - drawn.width) // 2, (longest - drawn.height) // 2))
+    return resize(np.asarray(paper)[None], side)[0]
 
 
 def _warn_of_negatives(pixels: np.ndarray) -> None:

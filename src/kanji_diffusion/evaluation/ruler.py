@@ -89,9 +89,9 @@ class Ruler:
         report |= figures
         found = None
         if known is not None and len(inventions):
-            found, judged = self._inventions(inventions, known, drawn, scores)
-            report["inventions"] = judged.get("invented", {})
-            report["missing"] |= judged["missing"]
+            found, invented = self._inventions(inventions, known, drawn, scores)
+            report["inventions"] = invented.get("invented", {})
+            report["missing"] |= invented["missing"]
         return scores, found, report
 
     def _characters(self, drawn: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:

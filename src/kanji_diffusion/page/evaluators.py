@@ -32,7 +32,7 @@ class Evaluators:
     components: ComponentRecogniser | None = None
     neighbours: Neighbours | None = None
 
-    def judge(self, pixels: np.ndarray, style: str, plan: Plan | None) -> dict[str, Any]:
+    def evaluate(self, pixels: np.ndarray, style: str, plan: Plan | None) -> dict[str, Any]:
         """What they say of a picture uint8 `[H, W]`.
 
         Returns:

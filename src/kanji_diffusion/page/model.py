@@ -36,7 +36,7 @@ class PageModel:
         name: What the page calls it.
         captions: The settings that expand a prompt.
         sampling: Those of a request that says nothing else.
-        evaluators: What judges the pictures.
+        evaluators: Of the pictures.
         plans: How many plans of a prompt are proposed.
     """
 
@@ -75,7 +75,7 @@ class PageModel:
         }
 
     def answer(self, request: PageRequest, tell: Tell) -> None:
-        """Plan, draw and judge one picture.
+        """Plan, draw and evaluate one picture.
 
         Args:
             request: What is asked for.
@@ -109,10 +109,10 @@ class PageModel:
         ((name, picture),) = embed_lineage(self._model.pipeline, asked, pixels, settings, "").items()
         png = base64.b64encode(encode_png(picture)).decode()
         tell({"picture": {"name": f"{name}.png", "png": png}})
-        tell({"said": self._judge(pixels[0], style, plan), "missing": self.evaluators.missing()})
+        tell({"said": self._evaluate(pixels[0], style, plan), "missing": self.evaluators.missing()})
 
-    def _judge(self, pixels: np.ndarray, style: str, plan: Plan | None) -> dict[str, Any]:
-        said = self.evaluators.judge(pixels, style, plan)
+    def _evaluate(self, pixels: np.ndarray, style: str, plan: Plan | None) -> dict[str, Any]:
+        said = self.evaluators.evaluate(pixels, style, plan)
         if self._meanings and "nearest" in said:
             said["nearest"] = [(each, like, self._meanings.of(each)[:2]) for each, like in said["nearest"]]
         return said

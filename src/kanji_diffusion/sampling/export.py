@@ -110,6 +110,20 @@ class TextToKanji:
         return cls(pipeline, planner, styles=_styles(source))
 
 
+def planner_of(model: TextToKanji) -> Planner:
+    """The planner of a model.
+
+    Raises:
+        KanjiDiffusionError: If it has none, and so does not tell its characters.
+    """
+    if model.planner is None:
+        raise KanjiDiffusionError(
+            "This model was trained without compositions and does not tell which characters it knows: name one that "
+            "has a folder `planner` in the parameter `model`."
+        )
+    return model.planner
+
+
 def assemble(
     vae: AutoencoderKL,
     unet: UNet2DConditionModel,

@@ -20,7 +20,7 @@ from kanji_diffusion.glyphs.dictionary import CharacterSelection, select_charact
 from kanji_diffusion.outlines.font import PRIVATE_USE, FontNames
 from kanji_diffusion.planning.plan import Plan
 from kanji_diffusion.planning.planner import Planner
-from kanji_diffusion.sampling.export import TextToKanji, model_fingerprint
+from kanji_diffusion.sampling.export import TextToKanji, model_fingerprint, planner_of
 from kanji_diffusion.sampling.lineage import is_version
 from kanji_diffusion.sampling.requests import ALL, Styles, prompt_fault, read_prompts
 
@@ -106,20 +106,6 @@ def only_style(styles: Styles | None, captions: CaptionSettings) -> str:
             f"Parameter `style` is {', '.join(named)}: a font has one style; give one, and build a font for each."
         )
     return named[0]
-
-
-def planner_of(model: TextToKanji) -> Planner:
-    """The planner of a model.
-
-    Raises:
-        KanjiDiffusionError: If it has none, and so does not tell its characters.
-    """
-    if model.planner is None:
-        raise KanjiDiffusionError(
-            "This model was trained without compositions and does not tell which characters it knows: name one that "
-            "has a folder `planner` in the parameter `model`."
-        )
-    return model.planner
 
 
 def choose_meanings(listed: Sequence[str], settings: TypefaceSettings) -> list[str]:

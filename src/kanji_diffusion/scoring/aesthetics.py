@@ -254,7 +254,6 @@ def make_aesthetic_head(
     if settings.head == TRAINED:
         head = train_aesthetic_head(scorer, open_images(glyphs[glyphs["split"] == "train"]), settings)
     else:
-        require_head(settings)
         head = load_laion_head(Path(settings.head), scorer)
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs[glyphs["view"] == 0]
     held = held.iloc[evenly(len(held), _RANKED)]

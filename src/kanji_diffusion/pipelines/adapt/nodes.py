@@ -13,7 +13,6 @@ from kanji_diffusion.adaptation.drawing import (
     draw_characters,
     known_characters,
     picture_size,
-    planner_of,
     reference_characters,
 )
 from kanji_diffusion.adaptation.face import read_face, refuse_unlike
@@ -25,7 +24,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.fonts import FontSettings
-from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.export import TextToKanji, planner_of
 from kanji_diffusion.sampling.prompts import draw_requests
 from kanji_diffusion.sampling.requests import Styles
 from kanji_diffusion.sampling.sampler import SamplingSettings

@@ -9,6 +9,7 @@ from kedro.pipeline import Node, Pipeline
 
 from kanji_diffusion.pipelines.adapt import nodes
 from kanji_diffusion.pipelines.generate.nodes import load_model
+from kanji_diffusion.pipelines.generate.pipeline import names_model
 
 
 def create_pipeline(*, named: bool = False) -> Pipeline:
@@ -78,4 +79,4 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
         parameters: All of the project.
         trained: Whether the catalog has a model. Before it has one, the released one is adapted.
     """
-    return {"named": parameters.get("model") is not None or not trained}
+    return {"named": names_model(parameters, trained)}

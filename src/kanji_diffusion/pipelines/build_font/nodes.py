@@ -15,7 +15,7 @@ from kanji_diffusion.evaluation.invented import list_meanings
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.outlines.typeface import build_typeface
 from kanji_diffusion.sampling.best import draw_best
-from kanji_diffusion.sampling.export import TextToKanji
+from kanji_diffusion.sampling.export import TextToKanji, planner_of
 from kanji_diffusion.sampling.readers import OcrReader, Reader, RecogniserReader
 from kanji_diffusion.sampling.requests import Seed, Styles
 from kanji_diffusion.sampling.sampler import SamplingSettings
@@ -25,7 +25,6 @@ from kanji_diffusion.sampling.typeface import (
     font_names,
     glyph_requests,
     only_style,
-    planner_of,
 )
 from kanji_diffusion.scoring.components import ComponentRecogniser
 

@@ -9,6 +9,7 @@ from kedro.pipeline import Node, Pipeline
 
 from kanji_diffusion.pipelines.build_font import nodes
 from kanji_diffusion.pipelines.generate.nodes import load_model
+from kanji_diffusion.pipelines.generate.pipeline import names_model
 
 
 def create_pipeline(*, named: bool = False, recognised: bool = True) -> Pipeline:
@@ -42,7 +43,7 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
         parameters: All of the project.
         trained: Whether the catalog has a model. Before it has one, the released one draws.
     """
-    named = parameters.get("model") is not None or not trained
+    named = names_model(parameters, trained)
     typeface = parameters.get("typeface")
     reader = typeface.get("reader") if isinstance(typeface, Mapping) else None
     return {"named": named, "recognised": reader == "recogniser" or (reader is None and not named)}

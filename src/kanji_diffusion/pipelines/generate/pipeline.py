@@ -81,7 +81,7 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
     that have nothing to choose) must not be one.
     """
     formats = _formats(parameters.get("formats", "png"))
-    named = parameters.get("model") is not None or not trained
+    named = names_model(parameters, trained)
     candidates = parameters.get("candidates")
     several = isinstance(candidates, Mapping) and candidates.get("count") != 1
     return {
@@ -90,6 +90,11 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
         "replay": parameters.get("replay") is not None,
         **{name: name in formats for name in ("svg", "strokes")},
     }
+
+
+def names_model(parameters: Mapping[str, Any], trained: bool) -> bool:
+    """Whether a model is to be loaded by the parameter `model`, also the released one while the catalog has none."""
+    return parameters.get("model") is not None or not trained
 
 
 def _formats(asked: Any) -> list[str]:

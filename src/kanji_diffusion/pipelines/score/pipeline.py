@@ -8,6 +8,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from kanji_diffusion.pipelines.generate.nodes import load_model
+from kanji_diffusion.pipelines.generate.pipeline import names_model
 from kanji_diffusion.pipelines.score import nodes
 
 
@@ -81,5 +82,5 @@ def variant(parameters: Mapping[str, Any], trained: bool) -> dict[str, Any]:
     """
     return {
         "pictures": parameters.get("pictures") is not None,
-        "named": parameters.get("model") is not None or not trained,
+        "named": names_model(parameters, trained),
     }
