@@ -38,6 +38,7 @@ from benchmarks.project import copy_project, open_catalog
 from benchmarks.project_state import CHECKPOINTS, failures_in, failures_of_ends, look, unfinished
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
+from kedro.pipeline import Node
 
 from kanji_diffusion import cli
 from kanji_diffusion.core import files
@@ -234,10 +235,17 @@ def fill(runs: Runs, tally: Tally) -> None:
 
 
 def places(project: Path, nodes: str) -> list[tuple[Path, str]]:
-    """Folder and node of each artifact, and of the checkpoints of the autoencoder."""
+    """Folder and nodes of each artifact, and of the checkpoints of the autoencoder."""
     with chdir(project), open_catalog("test") as catalog:
         chosen = pipelines["__default__"].filter(node_names=nodes.split(",") if nodes else None)
-        found = [(catalog.get(name), node.name) for node in chosen.nodes for name in node.outputs]
+        makers = {name: node for node in chosen.nodes for name in node.outputs}
+
+        def together(node: Node) -> str:
+            """The node and those that make what it reads and is not kept."""
+            unkept = [makers[name] for name in node.inputs if name in makers and catalog.get(name) is None]
+            return ",".join([*map(together, unkept), node.name])
+
+        found = [(catalog.get(name), together(node)) for node in chosen.nodes for name in node.outputs]
     trained = [(project / CHECKPOINTS / "vae", node.name) for node in chosen.nodes if "vae" in node.outputs]
     return trained + [(Path(made._filepath), node) for made, node in found if isinstance(made, LocalDataset)]
 

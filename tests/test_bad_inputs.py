@@ -150,8 +150,8 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("characters.grades=[7]", "Parameter `characters.grades.0` is 7: it should be 1, 2, 3, 4, 5, 6, 8, 9 or 10."),
     ("fonts.faces=[{pattern: ../a.ttf, style: gothic}]", "the face pattern '../a.ttf' must name files inside the font"),
     # Names to choose from.
-    ("sampling.sampler=dpm", "The sampler 'dpm' is unknown: choose one of ddpm, ddim, plms, dpm++, unipc, euler."),
-    ("sampling.preset=quick", "Parameter `sampling.preset` is 'quick': choose one of classic, fast, best."),
+    ("sampling.sampler=dpm", "The sampler 'dpm' is unknown: choose one of ddpm, ddim, plms, dpm++, unipc, euler, tcd."),
+    ("sampling.preset=quick", "Parameter `sampling.preset` is 'quick': choose one of auto, classic, fast, best, two,"),
     ("sampling.precision=float16", "is 'float16': it should be 'auto', 'float32' or 'bfloat16'."),
     ("sampling.device=gpu", "Parameter `sampling.device` is 'gpu', which torch cannot use here (it knows no such"),
     ("stages.styles_32.training.optimizer=sgd", "is 'sgd': it should be 'adamw' or 'muon'."),

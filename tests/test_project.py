@@ -317,6 +317,13 @@ def test_a_missing_artifact_names_the_pipeline_that_makes_it(project, kedro_run_
     assert re.search(r"Error: `\w+` is missing: run `kedro run --pipeline=\w+` first", done.stderr)
 
 
+def test_what_is_not_kept_names_the_node_that_makes_it(finished, kedro_run_here):
+    alone = kedro_run_here("--env=test", "--nodes=train_unet.small.train_stage")
+    assert "`initial_unet` is not kept from one run to the next: add `train_unet.initialise_unet`" in alone.stderr
+    together = kedro_run_here("--env=test", "--nodes=train_unet.initialise_unet,train_unet.small.train_stage")
+    assert together.exit_code == 0, together.stderr
+
+
 def test_the_notebook_runs(project, finished):
     import nbformat
     from nbclient import NotebookClient

@@ -285,6 +285,9 @@ def _missing(name: str, dataset: AbstractDataset | None) -> str:
         for pipeline_name, pipeline in kedro_project.pipelines.items()
         if pipeline_name != "__default__" and name in pipeline.all_outputs()
     ]
+    if makers and dataset is None:
+        (maker,) = (node for node in kedro_project.pipelines[makers[0]].nodes if name in node.outputs)
+        return f"`{name}` is not kept from one run to the next: add `{maker.name}`, which makes it, to `--nodes`."
     if makers:
         return f"`{name}` is missing: run `kedro run --pipeline={makers[0]}` first."
     return f"`{name}` is missing, and no pipeline makes it: give it an entry in the catalog."

@@ -64,7 +64,7 @@ _PROMPTS = ("prompt", "prompts_file", "parts")
 _BUILT_BY = {
     "captions.shares": ("render_glyphs", "filter_glyphs", "train_unet", "evaluate"),
     "stages": ("train_unet",),
-    "model": ("adapt", "generate", "build_font", "score"),
+    "model": ("adapt", "distill", "generate", "build_font", "score"),
     "pictures": ("score",),
     "replay": ("generate",),
     "formats": ("generate",),

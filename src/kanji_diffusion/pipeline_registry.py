@@ -16,6 +16,7 @@ from kanji_diffusion.pipelines import (
     adapt,
     build_font,
     compare_recipes,
+    distill,
     evaluate,
     filter_glyphs,
     generate,
@@ -46,6 +47,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     further = {
         "compare_recipes": compare_recipes.create_pipeline(),
         "adapt": adapt.create_pipeline(**adapt.variant(*given)),
+        "distill": distill.create_pipeline(**distill.variant(*given)),
     }
     drawing = {
         "generate": generate.create_pipeline(**generate.variant(*given)),

@@ -33,7 +33,7 @@ DRAWN = ("generated", "generated_sheet", "generated_strokes", "generated_svgs", 
 """What `generate` drew stays: somebody asked for it, and it is small."""
 _OF_REGISTERED = ("text_to_kanji", "samples", "sample_scores")
 """Datasets by which registered versions are evaluated again and compared."""
-_DRAW = ("text_to_kanji", "adapted_model")
+_DRAW = ("text_to_kanji", "adapted_model", "distilled_model")
 """Models that pictures are drawn with."""
 _NEWEST = "among the newest"
 _CONFIGURATION = (".yml", ".yaml", ".json")

@@ -10,8 +10,8 @@ from scipy import ndimage
 from tests.conftest import PROJECT_ROOT
 from tests.glyphs.conftest import font_folder
 
-from kanji_diffusion.adaptation.drawing import known_characters
 from kanji_diffusion.adaptation.settings import AdaptationSettings
+from kanji_diffusion.sampling.characters import known_characters
 from kanji_diffusion.sampling.export import TextToKanji
 
 __all__ = ["font_folder"]

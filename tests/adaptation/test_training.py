@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.adaptation.conftest import toy
 
-from kanji_diffusion.adaptation.drawing import captions_of, draw_characters, reference_characters
+from kanji_diffusion.adaptation.drawing import reference_characters
 from kanji_diffusion.adaptation.face import read_face
 from kanji_diffusion.adaptation.training import learn_style, with_style_word
 from kanji_diffusion.core.cluster import ClusterSettings
@@ -19,6 +19,7 @@ from kanji_diffusion.diffusion.text import TextEncoder
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.fonts import FontSettings
 from kanji_diffusion.pipelines.generate.nodes import name_styles
+from kanji_diffusion.sampling.characters import captions_of, draw_characters
 from kanji_diffusion.sampling.export import TextToKanji, model_fingerprint, save_released
 from kanji_diffusion.sampling.requests import Count, Prompts, Seed, Styles, list_requests
 from kanji_diffusion.sampling.sampler import DrawingSettings, draw

@@ -83,7 +83,7 @@ def test_each_picture_is_that_of_its_prompt_and_seed_and_says_how_it_was_drawn(m
     assert lineage.environment["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "tcd"])
 def test_every_picture_is_drawn_again_bit_for_bit(models, tmp_path, caplog, name):
     loaded = nodes.load_model(ModelName(VERSION), models)
     settings = SamplingSettings(sampler=name, steps=3, guidance_interval=(0.2, 1))

@@ -154,6 +154,27 @@ def test_settings_that_are_placed_stay_as_they_are(model):
 PRESETS = {"quick": {"sampler": "unipc", "steps": 5}, "slow": {"steps": 99, "guidance_scale": 2}}
 
 
+def test_auto_is_a_preset_for_the_model(model):
+    presets = {
+        "fast": {"sampler": "ddim", "steps": 8, "guidance_scale": 3},
+        "two": {"sampler": "tcd", "steps": 2, "guidance_scale": 1},
+    }
+    given = {"preset": "auto", "presets": presets, "batch_size": 4}
+    auto = SamplingSettings.model_validate(given)
+    assert (auto.sampler, auto.steps, auto.for_model(model)) == ("ddim", 8, auto)
+    scheduler = sampler("tcd", model.scheduler)
+    distilled = StableDiffusionPipeline(**model.components | {"scheduler": scheduler}, requires_safety_checker=False)
+    two = place(distilled, auto)
+    assert (two.sampler, two.steps, two.guidance_scale, two.batch_size) == ("tcd", 2, 1, 4)
+    one = SamplingSettings.model_validate(given | {"steps": 1})
+    assert place(distilled, one).steps == 1
+    with pytest.raises(KanjiDiffusionError, match="'ddim' with guidance 3 is not one for this model, which was distil"):
+        draw(distilled, PROMPTS[:1], [0], DrawingSettings(sampler="ddim", guidance_scale=3))
+    few = SamplingSettings.model_validate(given | {"preset": "two"})
+    with pytest.raises(KanjiDiffusionError, match="'tcd' is for a model that was distilled"):
+        draw(model, PROMPTS[:1], [0], few)
+
+
 def test_a_preset_gives_what_is_not_given_beside_it():
     chosen = SamplingSettings.model_validate({"preset": "quick", "presets": PRESETS, "steps": 7})
     assert (chosen.sampler, chosen.steps, chosen.guidance_scale) == ("unipc", 7, DrawingSettings().guidance_scale)
@@ -164,8 +185,9 @@ def test_a_preset_gives_what_is_not_given_beside_it():
 @pytest.mark.parametrize(
     ("given", "where", "sentence"),
     [
-        ({"preset": "fsat", "presets": PRESETS}, "preset", "choose one of quick, slow"),
+        ({"preset": "fsat", "presets": PRESETS}, "preset", "choose one of auto, quick, slow"),
         ({"preset": "quick"}, "preset", "no presets are given"),
+        ({"preset": "auto", "presets": PRESETS}, "preset", "with it `presets` must have fast and two"),
         ({"preset": "quick", "presets": {"quick": {"stepps": 1}}}, "presets", "Extra inputs"),
         ({"presets": 5}, "presets", "valid dictionary"),
         ({"guidance_interval": [0.8, 0.2]}, "guidance_interval", "the smaller first"),

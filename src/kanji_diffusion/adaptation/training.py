@@ -11,17 +11,18 @@ import pandas as pd
 import torch
 from tokenizers import AddedToken
 
-from kanji_diffusion.adaptation.drawing import captions_of, picture_size
 from kanji_diffusion.adaptation.settings import AdaptationSettings
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings, LatentDataset, StyleRepeats, encode_glyphs
 from kanji_diffusion.diffusion.loss import DiffusionLoss, DiffusionLossSettings
-from kanji_diffusion.diffusion.schedule import ScheduleSettings
+from kanji_diffusion.diffusion.schedule import schedule_settings
 from kanji_diffusion.diffusion.text import TextConditionedUNet, TextEncoder
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.styles import STYLE_WORDS
+from kanji_diffusion.sampling.characters import captions_of, picture_size
 from kanji_diffusion.sampling.export import TextToKanji, assemble, planner_of
+from kanji_diffusion.sampling.sampler import is_distilled
 from kanji_diffusion.training.launch import train
 from kanji_diffusion.training.tracker import Tracker
 
@@ -33,11 +34,16 @@ def check_start(model: TextToKanji, style: str, captions: CaptionSettings) -> No
     """Refuse a model that cannot be adapted, and a style that cannot be its new one.
 
     Raises:
-        KanjiDiffusionError: If the model has no planner or no text encoder of its own, or the style is no word, or one
-            that is taken.
+        KanjiDiffusionError: If the model has no planner or no text encoder of its own, or was distilled, or the style
+            is no word, or one that is taken.
     """
     pipeline = model.pipeline
     planner_of(model)
+    if is_distilled(pipeline):
+        raise KanjiDiffusionError(
+            "The model cannot be adapted, because it was distilled to few steps: name the one that it was distilled "
+            "from in the parameter `model`, and distill the adapted one."
+        )
     if getattr(pipeline.text_encoder.config, "use_attention_mask", False) or pipeline.vae.config.scaling_factor != 1:
         raise KanjiDiffusionError(
             "The model cannot be adapted, because its text encoder was not trained along with it: name one with "
@@ -120,7 +126,7 @@ def learn_style(
     encoded = encode_glyphs(pipeline.vae, read, told, picture_size(model), repeats)
     dataset = LatentDataset.of_stage(encoded, text.tokens(["", *told["text"]]).numpy(), dropout.rate)
     unet = copy.deepcopy(pipeline.unet).requires_grad_(True)
-    schedule = _schedule(model)
+    schedule = schedule_settings(pipeline.scheduler)
     train(
         TextConditionedUNet(unet, text.model.requires_grad_(True)),
         DiffusionLoss(schedule, DiffusionLossSettings()),
@@ -141,16 +147,3 @@ def _repeats(style: str, learnt: int, others: int, share: float) -> StyleRepeats
         return StyleRepeats({})
     times = share / (1 - share) * others / learnt
     return StyleRepeats({style: min(max(times, 1 / _READ_AT_MOST), _READ_AT_MOST)})
-
-
-def _schedule(model: TextToKanji) -> ScheduleSettings:
-    """The diffusion process that a model was trained on."""
-    process = model.pipeline.scheduler.config
-    return ScheduleSettings(
-        timesteps=process["num_train_timesteps"],
-        betas=process["beta_schedule"],
-        beta_start=process["beta_start"],
-        beta_end=process["beta_end"],
-        prediction=process["prediction_type"],
-        zero_terminal_snr=bool(process.get("rescale_betas_zero_snr")),
-    )

@@ -20,7 +20,8 @@ RELEASED = "released"
 REGISTRY = "models:/"
 """How a source in MLflow's registry begins."""
 _FINISHED = "text_to_kanji"
-ADAPTED = "adapted_model"
+FURTHER = ("adapted_model", "distilled_model")
+"""Models that are made of a finished one; each name means the newest."""
 
 
 class ModelResolver:
@@ -28,7 +29,7 @@ class ModelResolver:
 
     - `VERSION`: of `text_to_kanji` in the catalog.
     - `NAME:VERSION`: of any model in the catalog, such as `styles_32.unet:2026-11-22T22.33.53.517Z`.
-    - `adapted_model`: the newest that was adapted to a face.
+    - `adapted_model` or `distilled_model`: the newest that was adapted to a face, or distilled to few steps.
     - `models:/<name>@<alias>` or `models:/<name>/<version>`: in MLflow's registry.
     - `released`: the model that comes with the project.
     - Anything else: a folder.
@@ -63,8 +64,8 @@ class ModelResolver:
             folder = registry.version_part(source)
         elif is_version(source):
             folder = self._version(_FINISHED, source)
-        elif source == ADAPTED and (versions := self.versions(ADAPTED)):
-            folder = self._version(ADAPTED, versions[0])
+        elif source in FURTHER and (versions := self.versions(source)):
+            folder = self._version(source, versions[0])
         elif version and "/" not in name and not Path(source).is_dir():
             folder = self._version(name, version)
         else:

@@ -19,7 +19,10 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
     "unipc": ("UniPCMultistepScheduler", {"use_karras_sigmas": True}),
     "euler": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    "tcd": ("TCDScheduler", {}),
 }
+FEW_STEPS = "tcd"
+"""The sampler of models that were distilled to few steps, whose scheduler is a TCDScheduler (Zheng et al., 2024)."""
 # What a sampler takes over from the schedule of training.
 PROCESS = (
     "num_train_timesteps",
@@ -31,7 +34,7 @@ PROCESS = (
     "steps_offset",
     "timestep_spacing",
 )
-_ZERO_TERMINAL_SNR = ("ddpm", "ddim", "dpm++", "unipc", "euler")
+_ZERO_TERMINAL_SNR = ("ddpm", "ddim", "dpm++", "unipc", "euler", "tcd")
 
 
 class ScheduleSettings(Settings):
@@ -72,6 +75,19 @@ def training_schedule(settings: ScheduleSettings) -> DDPMScheduler:
         timestep_spacing=settings.spacing,
         clip_sample=False,
         steps_offset=1,
+    )
+
+
+def schedule_settings(schedule: SchedulerMixin) -> ScheduleSettings:
+    """The diffusion process of a model's scheduler."""
+    process = schedule.config
+    return ScheduleSettings(
+        timesteps=process["num_train_timesteps"],
+        betas=process["beta_schedule"],
+        beta_start=process["beta_start"],
+        beta_end=process["beta_end"],
+        prediction=process["prediction_type"],
+        zero_terminal_snr=bool(process.get("rescale_betas_zero_snr")),
     )
 
 

@@ -159,8 +159,8 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, batch_size: int = 64) -> n
     parts = []
     for first in range(0, len(latents), batch_size):
         decoded = vae.decode(latents[first : first + batch_size].to(vae.device) / vae.config.scaling_factor).sample
-        unit = (decoded / 2 + 0.5).clamp(0, 1)
-        parts.append((unit.cpu().float().mean(dim=1).numpy() * 255).round().astype(np.uint8))
+        unit = (decoded.float() / 2 + 0.5).clamp(0, 1)
+        parts.append((unit.cpu().mean(dim=1).numpy() * 255).round().astype(np.uint8))
     return np.concatenate(parts)
 
 

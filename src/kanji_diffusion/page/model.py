@@ -49,7 +49,8 @@ class PageModel:
         evaluators: Evaluators,
         plans: int,
     ) -> None:
-        self._model, self._captions, self._sampling = model, model.captions(captions), sampling
+        self._model, self._captions = model, model.captions(captions)
+        self._sampling = sampling.for_model(model.pipeline)
         self.name, self.evaluators = name, evaluators
         self.fingerprint = model_fingerprint(model.pipeline)
         self._meanings = CharacterMeanings(model.planner.tables["dictionary"]) if model.planner else None

@@ -19,7 +19,7 @@ from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.sampling.candidates import candidate_seeds
 from kanji_diffusion.sampling.export import model_fingerprint
 from kanji_diffusion.sampling.readers import Reader
-from kanji_diffusion.sampling.sampler import SamplingSettings, draw
+from kanji_diffusion.sampling.sampler import DrawingSettings, draw
 from kanji_diffusion.training.identity import library_versions
 
 # Pictures, candidates among them, that are drawn between two savings.
@@ -31,7 +31,7 @@ _KEPT = {"seed": np.int64, "merit": np.float64, "read_as": np.str_, "read": np.f
 def draw_best(
     model: StableDiffusionPipeline,
     glyphs: pd.DataFrame,
-    sampling: SamplingSettings,
+    sampling: DrawingSettings,
     candidates: int,
     reader: Reader,
     folder: Path,
@@ -69,7 +69,7 @@ def draw_best(
     return _joined(glyphs, paths)
 
 
-def _identity(model: StableDiffusionPipeline, sampling: SamplingSettings, candidates: int, reader: Reader) -> str:
+def _identity(model: StableDiffusionPipeline, sampling: DrawingSettings, candidates: int, reader: Reader) -> str:
     """Changes with all that pictures and readings depend on besides prompt and seed."""
     return fingerprint(
         {
@@ -87,7 +87,7 @@ def _block_name(block: pd.DataFrame) -> str:
 
 
 def _best_of_block(
-    model: StableDiffusionPipeline, sampling: SamplingSettings, candidates: int, reader: Reader, block: pd.DataFrame
+    model: StableDiffusionPipeline, sampling: DrawingSettings, candidates: int, reader: Reader, block: pd.DataFrame
 ) -> bytes:
     """The best pictures of a block and what is read of them, as the bytes of a file of arrays."""
     repeated = block.loc[block.index.repeat(candidates)]

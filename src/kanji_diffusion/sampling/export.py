@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, TCDScheduler, UNet2DConditionModel
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
@@ -26,6 +26,25 @@ _TEXT = "text_encoder.json"
 _PLANNER = "planner"
 # Styles that were learnt after the training.
 _STYLES = "styles.json"
+
+
+_CARD = "README.md"
+_FEW_STEPS = """---
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# Kanji in one or two steps
+
+A `StableDiffusionPipeline` whose UNet was distilled: it draws in one step or in two, and without guidance, whose
+effect it has learnt. A guidance scale above 1 spoils its pictures.
+
+```python
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained("this folder", safety_checker=None)
+pipeline("sea: left water, right every (brush kanji)", num_inference_steps=2, guidance_scale=1).images[0]
+```
+"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +70,8 @@ class TextToKanji:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that diffusers loads as a pipeline.
 
-        The planner, if there is one, goes to `planner/`; an adapter to `pytorch_lora_weights.safetensors`, which
+        The planner, if there is one, goes to `planner/`; of a distilled model a card that says how to call it to
+        `README.md`; an adapter to `pytorch_lora_weights.safetensors`, which
         `load_lora_weights` of that pipeline reads.
         """
         self.pipeline.save_pretrained(folder)
@@ -62,6 +82,8 @@ class TextToKanji:
             self.adapter.save_pretrained(folder)
         if self.planner:
             self.planner.save_pretrained(folder / _PLANNER)
+        if isinstance(self.pipeline.scheduler, TCDScheduler):
+            (folder / _CARD).write_text(_FEW_STEPS, encoding="utf-8")
         if self.styles:
             (folder / _STYLES).write_text(json.dumps(self.styles), encoding="utf-8")
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 import psutil
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, TCDScheduler, UNet2DConditionModel
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.hardware import autocast, autocast_dtype, choose_device
 from kanji_diffusion.core.settings import Settings
-from kanji_diffusion.diffusion.schedule import sampler
+from kanji_diffusion.diffusion.schedule import FEW_STEPS, sampler
 from kanji_diffusion.diffusion.text import TextEncoder
 from kanji_diffusion.diffusion.vae import decode
+
+AUTO = "auto"
+"""A preset that depends on the model."""
+_MANY_STEPS, _FEW_STEPS = "fast", "two"
 
 AfterStep = Callable[[int, int], None]
 """Called after each step of a batch with the steps done of it and their number; what it raises ends the drawing."""
@@ -30,7 +42,9 @@ _CPU_BATCH, _ACCELERATOR_BATCH = 8, 64
 class DrawingSettings(Settings):
     """How pictures are drawn from a model."""
 
-    sampler: str = Field("dpm++", description="ddpm, ddim, plms, dpm++, unipc or euler.")
+    sampler: str = Field(
+        "dpm++", description="ddpm, ddim, plms, dpm++, unipc or euler; tcd for a model that was distilled."
+    )
     steps: int = Field(20, ge=1, le=1000, description="Sampling steps: time grows with them.")
     guidance_scale: float = Field(
         4.0,
@@ -50,7 +64,7 @@ class DrawingSettings(Settings):
         description="Pictures drawn at once; null for what suits the memory and, in `generate`, their number.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "float32", description="Of the denoiser; auto is bfloat16 where the hardware has units for it."
+        "float32", description="Of the network; auto is bfloat16 where the hardware has units for it."
     )
     device: str = Field("auto", description="auto (the best there is), cpu, cuda, cuda:1 or mps.")
 
@@ -68,23 +82,53 @@ class SamplingSettings(DrawingSettings):
     presets: dict[str, DrawingSettings] = Field(
         {}, exclude=True, description="Named sets of the parameters of this table."
     )
-    preset: str | None = Field(None, description="A name among the presets; null for none.")
+    preset: str | None = Field(
+        None,
+        description="A name among the presets; auto for `fast`, or `two` if the model was distilled; null for none.",
+    )
+    _beside: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _fill(cls, given: Any) -> Any:
+    def _fill(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(given, Mapping) or not isinstance(given.get("presets"), Mapping):
-            return given
-        chosen = given["presets"].get(given.get("preset"))
-        return {**chosen, **given} if isinstance(chosen, Mapping) else given
+            return handler(given)
+        name = given.get("preset")
+        chosen = given["presets"].get(_MANY_STEPS if name == AUTO else name)
+        made = handler({**chosen, **given} if isinstance(chosen, Mapping) else given)
+        made._beside = {name: getattr(made, name) for name in DrawingSettings.model_fields if name in given}
+        return made
 
     @field_validator("preset")
     @classmethod
     def _known(cls, preset: str | None, info: ValidationInfo) -> str | None:
         presets = info.data.get("presets", {})
-        if preset is not None and preset not in presets:
-            raise ValueError(f"choose one of {', '.join(presets)}" if presets else "no presets are given here")
+        if preset == AUTO and presets and {_MANY_STEPS, _FEW_STEPS} - set(presets):
+            raise ValueError(f"with it `presets` must have {_MANY_STEPS} and {_FEW_STEPS}")
+        if preset is not None and preset != AUTO and preset not in presets:
+            raise ValueError(f"choose one of auto, {', '.join(presets)}" if presets else "no presets are given here")
         return preset
+
+    def for_model(self, model: StableDiffusionPipeline) -> DrawingSettings:
+        """These settings, of the preset that `auto` stands for with this model.
+
+        Raises:
+            KanjiDiffusionError: If they are for a model that was distilled, and this one was not.
+        """
+        if self.sampler == FEW_STEPS and not is_distilled(model):
+            raise KanjiDiffusionError(
+                "The sampler 'tcd' is for a model that was distilled to few steps, which this one was not: set "
+                "`sampling.preset` to auto, or distill it with `kedro run --pipeline=distill` and name "
+                "`distilled_model` in the parameter `model`."
+            )
+        if self.preset != AUTO or not self.presets or not is_distilled(model):
+            return self
+        return self.presets[_FEW_STEPS].model_copy(update=self._beside)
+
+
+def is_distilled(model: StableDiffusionPipeline) -> bool:
+    """Whether a model draws in one or two steps, without guidance."""
+    return isinstance(model.scheduler, TCDScheduler)
 
 
 def place(model: StableDiffusionPipeline, settings: DrawingSettings, pictures: int | None = None) -> DrawingSettings:
@@ -98,11 +142,23 @@ def place(model: StableDiffusionPipeline, settings: DrawingSettings, pictures: i
         pictures: How many are to be drawn, which a batch size that is not given follows; None for many.
 
     Raises:
-        KanjiDiffusionError: If the device is not there.
+        KanjiDiffusionError: If the device is not there, or the sampler is not one for this model.
     """
+    if isinstance(settings, SamplingSettings):
+        settings = settings.for_model(model)
+    _check_steps(model, settings)
     model.to(choose_device(settings.device))
-    model.unet.to(memory_format=torch.channels_last)
+    for part in (model.unet, model.vae):
+        part.to(memory_format=torch.channels_last)
     return _settle(settings, model.unet, model.vae, pictures)
+
+
+def _check_steps(model: StableDiffusionPipeline, settings: DrawingSettings) -> None:
+    if is_distilled(model) and (settings.sampler != FEW_STEPS or settings.guidance_scale != 1):
+        raise KanjiDiffusionError(
+            f"The sampler '{settings.sampler}' with guidance {settings.guidance_scale:g} is not one for this model, "
+            "which was distilled: set `sampling.preset` to one, two or auto."
+        )
 
 
 def _settle(
@@ -179,18 +235,56 @@ def sample(
         KanjiDiffusionError: If the sampler is unknown or does not suit the schedule.
     """
     settings = _settle(settings, unet, vae)
+    dtype = autocast_dtype(vae.device, settings.precision)
+    pictures: list[np.ndarray] = []
+    for latents in _batches(unet, schedule, states, negative, seeds, settings, after_step):
+        drawn = min(len(latents), len(seeds) - len(pictures) * len(latents))
+        with autocast(vae.device, dtype):
+            pictures.append(decode(vae, latents)[:drawn])
+        if advance:
+            advance(drawn)
+    return np.concatenate(pictures)
+
+
+@torch.no_grad()
+def sample_latents(
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    schedule: SchedulerMixin,
+    states: torch.Tensor,
+    negative: torch.Tensor,
+    seeds: Sequence[int],
+    settings: DrawingSettings,
+) -> torch.Tensor:
+    """What `sample` decodes: latents `[N, C, h, w]` of one picture for each caption, on the CPU."""
+    settings = _settle(settings, unet, vae)
+    batches = _batches(unet, schedule, states, negative, seeds, settings)
+    return torch.cat([latents.cpu() for latents in batches])[: len(seeds)]
+
+
+def initial_noise(unet: UNet2DConditionModel, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """What a picture is drawn from, standard normal `[N, C, h, w]`, one for each generator."""
+    size = unet.config.sample_size
+    shape = (len(generators), unet.config.in_channels, size, size)
+    return randn_tensor(shape, generator=list(generators), device=unet.device)
+
+
+def _batches(
+    unet: UNet2DConditionModel,
+    schedule: SchedulerMixin,
+    states: torch.Tensor,
+    negative: torch.Tensor,
+    seeds: Sequence[int],
+    settings: DrawingSettings,
+    after_step: AfterStep | None = None,
+) -> Iterator[torch.Tensor]:
+    """Latents `[B, C, h, w]` of each batch, the last filled up with copies."""
     assert settings.batch_size is not None
-    pictures = []
     for first in range(0, len(seeds), settings.batch_size):
         rows = [min(row, len(seeds) - 1) for row in range(first, first + settings.batch_size)]
         generators = [torch.Generator().manual_seed(seeds[row]) for row in rows]
         solver = sampler(settings.sampler, schedule)
-        latents = _denoise(unet, solver, generators, states[rows], negative, settings, after_step)
-        drawn = len(seeds[first : first + settings.batch_size])
-        pictures.append(decode(vae, latents)[:drawn])
-        if advance:
-            advance(drawn)
-    return np.concatenate(pictures)
+        yield _denoise(unet, solver, generators, states[rows], negative, settings, after_step)
 
 
 def _denoise(
@@ -205,15 +299,14 @@ def _denoise(
     # diffusers walks through all modules to tell the device.
     device = unet.device
     solver.set_timesteps(settings.steps, device=device)
-    size = unet.config.sample_size
-    shape = (len(generators), unet.config.in_channels, size, size)
-    latents = randn_tensor(shape, generator=generators, device=device) * solver.init_noise_sigma
+    latents = initial_noise(unet, generators) * solver.init_noise_sigma
     dtype = autocast_dtype(device, settings.precision)
     states = states.to(device)
     both = torch.cat([negative.to(device).expand_as(states), states])
-    # The stochastic samplers go on with each picture's own generator, as the stock pipeline does.
-    stochastic = "generator" in inspect.signature(solver.step).parameters
-    extra = {"generator": generators} if stochastic else {}
+    # As the stock pipeline does: a sampler that can do without noise adds none, and the stochastic ones go on with each
+    # picture's own generator.
+    offered = {"generator": generators, "eta": 0.0}
+    extra = {name: value for name, value in offered.items() if name in inspect.signature(solver.step).parameters}
     for done, timestep in enumerate(solver.timesteps, start=1):
         scaled = solver.scale_model_input(latents, timestep)
         with autocast(device, dtype):

@@ -9,7 +9,7 @@ from pydantic import Field, StrictStr, ValidationError, field_validator
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.settings import Settings
-from kanji_diffusion.sampling.sampler import SamplingSettings
+from kanji_diffusion.sampling.sampler import DrawingSettings
 
 _MOST_LETTERS = 500
 
@@ -52,7 +52,7 @@ class Request(Settings):
             told = detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
             raise KanjiDiffusionError(f"`{name}` cannot be used: {told[:1].lower()}{told[1:]}.") from error
 
-    def sampling(self, settings: SamplingSettings) -> SamplingSettings:
+    def sampling(self, settings: DrawingSettings) -> DrawingSettings:
         """The settings of the model, with the steps and the guidance that are asked for."""
         asked = {"steps": self.steps or settings.steps, "guidance_scale": self.guidance or settings.guidance_scale}
         return settings.model_copy(update=asked)

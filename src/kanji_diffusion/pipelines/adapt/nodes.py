@@ -9,12 +9,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from kanji_diffusion.adaptation.drawing import (
-    draw_characters,
-    known_characters,
-    picture_size,
-    reference_characters,
-)
+from kanji_diffusion.adaptation.drawing import reference_characters
 from kanji_diffusion.adaptation.face import read_face, refuse_unlike
 from kanji_diffusion.adaptation.report import adaptation_report, adaptation_sheet, read_styles, score_kept_back, told
 from kanji_diffusion.adaptation.settings import AdaptationSettings, FacePath
@@ -24,6 +19,7 @@ from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.diffusion.latents import CaptionDropoutSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.fonts import FontSettings
+from kanji_diffusion.sampling.characters import draw_characters, known_characters, picture_size
 from kanji_diffusion.sampling.export import TextToKanji, planner_of
 from kanji_diffusion.sampling.prompts import draw_requests
 from kanji_diffusion.sampling.requests import Styles

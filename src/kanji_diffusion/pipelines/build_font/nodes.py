@@ -58,7 +58,8 @@ def draw_candidates(
     else:
         reader = OcrReader()
     folder = checkpoints / "typeface"
-    return draw_best(model.pipeline, requests, sampling, typeface.candidates, reader, folder, cluster)
+    drawing = sampling.for_model(model.pipeline)
+    return draw_best(model.pipeline, requests, drawing, typeface.candidates, reader, folder, cluster)
 
 
 def make_font(

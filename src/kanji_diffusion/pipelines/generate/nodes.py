@@ -12,7 +12,7 @@ from pydantic import RootModel, field_validator
 from transformers import ResNetForImageClassification
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.datasets.model_source import ADAPTED, RELEASED, ModelResolver
+from kanji_diffusion.datasets.model_source import FURTHER, RELEASED, ModelResolver
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.glyphs.kanjivg import read_kanjivg
 from kanji_diffusion.imaging.grid import sheet
@@ -32,7 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 class ModelName(RootModel[str]):
-    """A version of `text_to_kanji`, `adapted_model`, `models:/<name>@<alias>` of MLflow, a folder, or `released`."""
+    """What draws.
+
+    A version of `text_to_kanji`, `adapted_model`, `distilled_model`, `models:/<name>@<alias>` of MLflow, a folder, or
+    `released`.
+    """
 
 
 class NegativePrompt(RootModel[str]):
@@ -128,10 +132,9 @@ def replay_picture(
     before, lineage = read_picture(path)
     if name:
         source = name.root
-    elif lineage.model_version in models.versions(ADAPTED):
-        source = f"{ADAPTED}:{lineage.model_version}"
     else:
-        source = recorded_version(path, lineage, models.versions())
+        made = next((each for each in FURTHER if lineage.model_version in models.versions(each)), None)
+        source = f"{made}:{lineage.model_version}" if made else recorded_version(path, lineage, models.versions())
     model = models.load(source).pipeline
     check_model(path, lineage, model, source)
     again, compared = redraw(path, before, lineage, model)
