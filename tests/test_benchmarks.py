@@ -38,6 +38,10 @@ RUNS = {
         r"\| kills \| 2 \| 0 \|\n\| the same command again \| 1 \| 0 \|\n",
     ),
     "component_recogniser": ("2 --env=test", r"never_seen +[1-9]\d* +[01]\.\d{3} "),
+    "distillation": (
+        "--student=released --pictures=8 --stock=2 --env=test",
+        r"teacher: read trained \d+\.\d % .*\ntwo: .*\none: .*\n.*2 pictures:\n(.*\n){3}stock: read trained .* times",
+    ),
     "exact_resume": ("1", r"SIGTERM: .*\nSIGKILL: .*\nLargest difference .*: 0\.0\n"),
     "memory": ("33 66 --size=16 --env=test", r"(.*\n)*encode_latents: 2\.0 times the glyphs, memory times own \d\.\d"),
     "fuzz_fonts": ("--mutants=18", r"\nall( +\d+){7}\n(.*\n)*\n18 mutants in .*\nNo fault\.\n"),

@@ -24,9 +24,9 @@ def asked(released):
 def drawn(asked):
     rng = np.random.default_rng(0)
     parts = []
-    for name, spread, seconds in (("teacher", 60, 0.8), ("1", 30, 0.1), ("2", 60, 0.2)):
+    for name, spread, seconds in (("teacher", 60, 0.8), ("steps_1", 30, 0.1), ("steps_2", 60, 0.2)):
         images = rng.integers(0, 1 + spread, (len(asked), 64, 64)).astype(np.uint8)
-        read = (np.arange(len(asked)) % 4 > 0).astype(float) if name == "1" else 1.0
+        read = (np.arange(len(asked)) % 4 > 0).astype(float) if name == "steps_1" else 1.0
         parts.append(asked.assign(drawn_in=name, seconds=seconds, ocr=read, image=encode_images(images)))
     return pd.concat(parts, ignore_index=True)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kanji_diffusion.core.progress import Progress
+from kanji_diffusion.diffusion.schedule import FEW_STEPS
 from kanji_diffusion.distillation.settings import DistillationSettings
 from kanji_diffusion.evaluation.intervals import interval
 from kanji_diffusion.evaluation.reading import score_ocr
@@ -18,9 +21,13 @@ from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.imaging.pictures import decode_images, encode_images
 from kanji_diffusion.sampling.characters import captions_of, known_characters
 from kanji_diffusion.sampling.export import TextToKanji, planner_of
-from kanji_diffusion.sampling.sampler import DrawingSettings, draw
+from kanji_diffusion.sampling.sampler import draw
 
 TEACHER = "teacher"
+Way = Callable[[list[str], list[int]], np.ndarray]
+"""Draws prompts with seeds."""
+
+_BLOCK = 32
 _AGAIN = 6  # pictures of one prompt, to see how much they differ
 _FIRST_SEED = 1_000_000  # none of those that the student learnt from
 
@@ -52,25 +59,40 @@ def checked_prompts(model: TextToKanji, settings: DistillationSettings, captions
     return asked[["character", "style", "prompt", "kind"]].assign(seed=_FIRST_SEED + np.arange(len(asked)))
 
 
-def draw_checked(
-    teacher: TextToKanji, student: TextToKanji, asked: pd.DataFrame, settings: DistillationSettings
-) -> pd.DataFrame:
-    """`asked` drawn by the teacher and by the student in each number of steps.
+def ways(teacher: TextToKanji, student: TextToKanji, settings: DistillationSettings) -> dict[str, Way]:
+    """The teacher, and the student in each number of steps."""
+    drawing: dict[str, Way] = {TEACHER: partial(draw, teacher.pipeline, settings=settings.teacher)}
+    for steps in (2**power for power in range(settings.steps.bit_length())):
+        few = settings.teacher.model_copy(update={"sampler": FEW_STEPS, "steps": steps, "guidance_scale": 1})
+        drawing[f"steps_{steps}"] = partial(draw, student.pipeline, settings=few)
+    return drawing
+
+
+def draw_checked(drawing: Mapping[str, Way], asked: pd.DataFrame) -> pd.DataFrame:
+    """`asked` drawn in each way, block by block in turn, so that their times can be compared.
 
     Returns:
-        Rows of `asked` with image, drawn_in (`teacher`, or the student's steps), seconds a picture, ocr_text and ocr.
+        Rows of `asked` with image, drawn_in (the way), seconds a picture, ocr_text and ocr.
     """
-    ways = {TEACHER: (teacher, settings.teacher)}
-    for steps in (2**power for power in range(settings.steps.bit_length())):
-        ways[str(steps)] = (student, DrawingSettings(sampler="tcd", steps=steps, guidance_scale=1))
+    prompts, seeds = asked["prompt"].tolist(), asked["seed"].tolist()
+    pictures: dict[str, list[np.ndarray]] = {name: [] for name in drawing}
+    seconds = dict.fromkeys(drawing, 0.0)
+    for way in drawing.values():
+        way(prompts[:1], seeds[:1])  # makes what the later calls reuse
+    with Progress("teacher and student drawing", len(asked), unit="picture") as progress:
+        for first in range(0, len(asked), _BLOCK):
+            here = slice(first, first + _BLOCK)
+            for name, way in drawing.items():
+                began = time.perf_counter()
+                pictures[name].append(way(prompts[here], seeds[here]))
+                seconds[name] += time.perf_counter() - began
+            progress.advance(len(prompts[here]))
     parts = []
-    for name, (model, drawing) in ways.items():
-        draw(model.pipeline, asked["prompt"].tolist()[:1], [0], drawing)
-        began = time.perf_counter()
-        pictures = draw(model.pipeline, asked["prompt"].tolist(), asked["seed"].tolist(), drawing)
-        seconds = (time.perf_counter() - began) / len(asked)
-        read = score_ocr(asked["character"].tolist(), pictures).set_index(asked.index)
-        parts.append(asked.assign(drawn_in=name, seconds=seconds, image=encode_images(pictures)).join(read))
+    for name, blocks in pictures.items():
+        drawn = np.concatenate(blocks)
+        read = score_ocr(asked["character"].tolist(), drawn).set_index(asked.index)
+        cost = seconds[name] / len(asked)
+        parts.append(asked.assign(drawn_in=name, seconds=cost, image=encode_images(drawn)).join(read))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -89,7 +111,7 @@ def distillation_report(drawn: pd.DataFrame) -> dict[str, Any]:
         for kind in ("trained", "unseen"):
             if kind in kinds:
                 figures |= interval(kinds[kind]["ocr"].to_numpy(), kinds[kind]["character"]).named(kind)
-        report["teacher" if name == TEACHER else f"steps_{name}"] = figures
+        report[str(name)] = figures
     base = report[TEACHER]
     for figures in report.values():
         figures["relative_diversity"] = figures["diversity"] / base["diversity"] if base["diversity"] else None
@@ -127,5 +149,5 @@ def distillation_sheet(drawn: pd.DataFrame, columns: int = 20) -> Image.Image:
     rows = {}
     for kind, group in shown.groupby("kind", sort=False):
         for name, drawings in group.groupby("drawn_in", sort=False):
-            rows[f"{kind}, {name}"] = decode_images(drawings.head(columns))
+            rows[f"{kind}, {str(name).replace('_', ' ')}"] = decode_images(drawings.head(columns))
     return labelled_sheet(rows)

@@ -19,6 +19,7 @@ from kanji_diffusion.distillation.report import (
     distillation_sheet,
     draw_checked,
     told,
+    ways,
 )
 from kanji_diffusion.distillation.settings import DistillationSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings
@@ -53,7 +54,7 @@ def report_student(
     teacher: TextToKanji, student: TextToKanji, captions: CaptionSettings, settings: DistillationSettings
 ) -> tuple[pd.DataFrame, dict[str, Any], Image.Image]:
     """What teacher and student draw of the same prompts and seeds, figures of it, and a sheet."""
-    drawn = draw_checked(teacher, student, checked_prompts(teacher, settings, captions), settings)
+    drawn = draw_checked(ways(teacher, student, settings), checked_prompts(teacher, settings, captions))
     report = distillation_report(drawn)
     for line in told(report):
         logger.info("%s", line)
