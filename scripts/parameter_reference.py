@@ -25,6 +25,7 @@ from kanji_diffusion.pipelines import (
     adapt,
     build_font,
     compare_recipes,
+    distill,
     evaluate,
     filter_glyphs,
     generate,
@@ -50,6 +51,7 @@ PIPELINES = {
     "build_font": [build_font.create_pipeline(named=True)],
     "score": [score.create_pipeline(pictures=True), score.create_pipeline(named=True)],
     "adapt": [adapt.create_pipeline(named=True)],
+    "distill": [distill.create_pipeline(named=True)],
 }
 READ_BY_NO_NODE = READ_BY_HOOKS | READ_BY_CONSTRUCTION
 # Models of several groups: a group lists what conf/base sets of them, and a table of their own lists the rest.

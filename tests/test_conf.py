@@ -20,6 +20,7 @@ from kanji_diffusion.pipelines import (
     adapt,
     build_font,
     compare_recipes,
+    distill,
     evaluate,
     filter_glyphs,
     generate,
@@ -37,13 +38,14 @@ from kanji_diffusion.settings import CONFIG_LOADER_ARGS
 from kanji_diffusion.training.settings import TrainingSettings
 
 ENVIRONMENTS = ["base", "test", "jouyou", "all", "gpu", "gpu512", "cluster", "stable_diffusion"]
-# What `generate`, `adapt` and `score` become when the parameters `model`, `replay` or `pictures` are given.
+# What `generate`, `adapt`, `distill` and `score` become when the parameters `model`, `replay` or `pictures` are given.
 VARIANTS = [
     generate.create_pipeline(named=True),
     generate.create_pipeline(replay=True),
     generate.create_pipeline(svg=True, strokes=True),
     score.create_pipeline(pictures=True),
     adapt.create_pipeline(named=True),
+    distill.create_pipeline(named=True),
 ]
 
 # What no entry keeps, since another entry has it, or the next node alone needs it.
@@ -53,8 +55,6 @@ PASSED_ON = {
     "font_requests",
     "face_findings",
     "initial_unet",
-    "other_model",
-    "start_model",
 }
 
 # Models that several groups share, so that the groups differ from their defaults.
@@ -98,6 +98,7 @@ def configure(env):
         "generate": generate.create_pipeline(),
         "build_font": build_font.create_pipeline(),
         "adapt": adapt.create_pipeline(),
+        "distill": distill.create_pipeline(),
     }
     return parameters, loader["catalog"], pipelines, stages
 
@@ -173,6 +174,9 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
         "tracker",
         "checkpoints",
         "earlier_models",
+        "other_model",
+        "start_model",
+        "teacher_model",
         "recipe_runs",
         "registered_model",
         "champion",

@@ -166,7 +166,7 @@ def test_a_parameter_that_has_an_effect_is_not_refused(refuse_what_is_not_read, 
             ["--pipeline=train_vae", "--params=captions.shares.composed=0.4"],
             "Parameter `captions.shares.composed` is not read by train_vae: leave it out, or choose a pipeline that "
             "reads it (render_glyphs, filter_glyphs, train_unet, evaluate, generate, build_font, compare_recipes, "
-            "adapt).",
+            "adapt, distill).",
         ),
         (
             ["--pipeline=generate", "--params=replay=one.png,seed=3"],

@@ -14,6 +14,7 @@ PIPELINES = [
     "compare_recipes",
     "score",
     "adapt",
+    "distill",
 ]
 
 

@@ -73,9 +73,9 @@ def run(project, tmp_path_factory):
     given = OmegaConf.load(project / "conf" / "stable_diffusion" / "parameters.yml")
     OmegaConf.save(OmegaConf.merge(given, TOY, head), conf / "parameters.yml")
 
-    def call():
+    def call(*options):
         environment = os.environ | {"COLUMNS": "1000", "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "kedro", "run", "--env=toy_stable_diffusion"]
+        command = [sys.executable, "-m", "kedro", "run", "--env=toy_stable_diffusion", *options]
         done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -99,3 +99,12 @@ def test_it_runs_from_fonts_to_pictures_and_mlflow_tells_by_what(run, project):
     assert told["sampling.preset"] == "classic" and told["stages.stage_512.sampling.sampler"] == "plms"
     assert [told[f"stages.stage_{side}.resolution"] for side in (256, 512)] == ["256", "512"]
     assert found.data.metrics["1_loss/unet_stage_512"] > 0
+
+
+def test_an_adapter_is_trained_by_the_same_command(run, project):
+    # Stands behind the test before, whose artifacts it reads.
+    run("--pipeline=train_unet", "--params=unet.lora.rank=2,unet.lora.merge=false")
+    models = project / "data/toy_stable_diffusion/06_models"
+    newest = max((models / "text_to_kanji").glob("*/text_to_kanji"))
+    assert (newest / "pytorch_lora_weights.safetensors").is_file()
+    assert list((models / "stage_512/lora").glob("*/lora/pytorch_lora_weights.safetensors"))
