@@ -64,6 +64,13 @@ def test_the_reading_score_is_printed(finished):
     assert re.search(r"Reading score: \d+\.\d % of 16 samples are read as the kanji asked for", finished)
 
 
+def test_where_the_time_went_is_printed(finished):
+    assert re.search(
+        r"Where the \d+\.\d min of this run went, in seconds:\n(.+\n)+Training of VAE and UNet: \d+% of", finished
+    )
+    assert re.search(r"\ntrain_unet\.large\.train_stage +\d+\.\d +\d+%( +\d+\.\d){4}\n", finished)
+
+
 def test_zero_shot_drawings_and_the_planner_are_judged(project, finished):
     assert re.search(r"Zero-shot: \d+\.\d % of 24 drawings of characters that were never trained on are read", finished)
     assert re.search(r"Planner: the true component is the first proposal for \d+\.\d % of \d+ kanji", finished)
@@ -99,7 +106,8 @@ def test_one_mlflow_run_holds_parameters_curves_sheets_and_lineage(project, run)
     assert "git.dirty" in tags or "git.commit" not in tags
     assert tags["written.large.unet"] == versions(project, "06_models/large/unet")[0]
     paths = [item.path for item in client.list_artifacts(first.info.run_id)]
-    assert {"evaluate", "train_unet", "train_vae", "images", "sheets.json"} <= set(paths)
+    assert {"evaluate", "train_unet", "train_vae", "images", "sheets.json", "times.csv"} <= set(paths)
+    assert 0 < first.data.metrics["time/training_share"] < 1
 
 
 def test_the_glyph_table_is_an_image_table_for_others(project, finished):

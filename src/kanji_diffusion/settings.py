@@ -24,6 +24,7 @@ try:
     from kanji_diffusion.configuration import ProjectConfigLoader, configure_project_logging
     from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
     from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, local_database, project_root
+    from kanji_diffusion.timing_hooks import TimingHooks
     from kanji_diffusion.tracking.store import HTTP
     from kanji_diffusion.tracking_hooks import TrackingHooks
 finally:
@@ -38,7 +39,7 @@ for _name, _value in HTTP.items():
     os.environ.setdefault(_name, _value)
 
 CONFIG_LOADER_CLASS = ProjectConfigLoader
-HOOKS = (ProjectHooks(), TrackingHooks())
+HOOKS = (ProjectHooks(), TrackingHooks(), TimingHooks())
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 CONTEXT_CLASS = ProjectContext
 CONFIG_LOADER_ARGS = {

@@ -281,6 +281,11 @@ class Journal:
             logger.warning("%s cannot be written (%s): the reports wait in memory alone.", self.path, error)
 
 
+def current() -> Journal | None:
+    """The journal of the run that this process has opened, if it has."""
+    return _current
+
+
 def end_run(status: str) -> None:
     """Close the run that this process has opened, if it has, as `Journal.end`."""
     if _current is not None:

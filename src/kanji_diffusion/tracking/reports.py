@@ -122,7 +122,12 @@ def set_tags(journal: Journal, tags: Mapping[str, str]) -> None:
 def log_packages(journal: Journal) -> None:
     """Keep the exact version of every installed package with the run, as `environment.txt`."""
     packages = sorted({f"{found.name}=={found.version}" for found in metadata.distributions()})
-    journal.add("text", text="\n".join(packages) + "\n", artifact_file="environment.txt")
+    log_text(journal, "\n".join(packages) + "\n", "environment.txt")
+
+
+def log_text(journal: Journal, text: str, name: str) -> None:
+    """Keep `text` with the run, as the file `name`; MLflow shows a CSV as a table."""
+    journal.add("text", text=text, artifact_file=name)
 
 
 def log_artifact(journal: Journal, path: Path, artifact_path: str) -> None:
