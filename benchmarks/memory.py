@@ -104,20 +104,20 @@ def _table(folder: Path) -> TableDataset:
 def measure(part: Callable[[dict[str, Any], Path], None], given: dict[str, Any], folder: Path) -> dict[str, float]:
     """Call `part` and return what memory this process took, in MiB."""
     set_threads()
-    before = _own(_status())
+    before = _own(status())
     with _watched() as seen:
         part(given, folder)
-    return {"imports": before / 1024, "own": max(seen) / 1024, "resident": _status()["VmHWM"] / 1024}
+    return {"imports": before / 1024, "own": max(seen) / 1024, "resident": status()["VmHWM"] / 1024}
 
 
 @contextmanager
 def _watched() -> Iterator[list[int]]:
     """A list that gets the process's own memory, in KiB, again and again."""
-    seen, done = [_own(_status())], threading.Event()
+    seen, done = [_own(status())], threading.Event()
 
     def watch() -> None:
         while not done.wait(_SECONDS_BETWEEN_LOOKS):
-            seen.append(_own(_status()))
+            seen.append(_own(status()))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -128,7 +128,8 @@ def _watched() -> Iterator[list[int]]:
         thread.join()
 
 
-def _status() -> dict[str, int]:
+def status() -> dict[str, int]:
+    """The sizes in /proc/self/status, in KiB, by their names."""
     # `getrusage` tells a child, as its own, the most memory that its parent had when it was started.
     text = Path("/proc/self/status").read_text()
     return {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

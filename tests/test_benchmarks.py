@@ -45,6 +45,10 @@ RUNS = {
     "exact_resume": ("1", r"SIGTERM: .*\nSIGKILL: .*\nLargest difference .*: 0\.0\n"),
     "memory": ("33 66 --size=16 --env=test", r"(.*\n)*encode_latents: 2\.0 times the glyphs, memory times own \d\.\d"),
     "fuzz_fonts": ("--mutants=18", r"\nall( +\d+){7}\n(.*\n)*\n18 mutants in .*\nNo fault\.\n"),
+    "growth": (
+        "--characters 20 --sizes 32 --workers 2 --env=test",
+        r"(.*\n)*\| 2 \| 4 \| .*\n(.*\n)*\| 20 \| \d+ .* ≈ \d.*\n(.*\n)*\| 32 \|( [\d.e+]+ \(\d+\) \|){5}\n",
+    ),
     "ocr_engine": ("--env=test", r"all styles +[01]\.\d+ +[01]\.\d+ "),
     "outlines": (
         "--samples=6 --real=2 --env=test",
