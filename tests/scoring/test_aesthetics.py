@@ -6,6 +6,7 @@ import torch
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.imaging import degradations
+from kanji_diffusion.imaging.ink import ink_measures
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.scoring import aesthetics
 
@@ -23,6 +24,8 @@ def test_degraded_glyphs_of_unseen_faces_score_lower(scorer, glyphs, tmp_path):
     head.save_pretrained(tmp_path)
     loaded = aesthetics.AestheticHead.from_pretrained(tmp_path)
     np.testing.assert_array_equal(loaded.scores(scorer, pictures), head.scores(scorer, pictures))
+    known = *scorer.features_and_statistics(pictures), ink_measures(pictures)
+    np.testing.assert_array_equal(head.scores_of(*known), head.scores(scorer, pictures))
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(KanjiDiffusionError, match=r"aesthetic head in .* cannot be read"):
         aesthetics.AestheticHead.from_pretrained(tmp_path)
@@ -89,7 +92,10 @@ def test_laions_head_is_refused_for_the_model_trained_here(scorer, glyphs, tmp_p
         aesthetics.load_laion_head(tmp_path / "laion.pth", scorer)
     laion_file(tmp_path / "fitting.pth", "linear", 32)
     head = aesthetics.load_laion_head(tmp_path / "fitting.pth", scorer)
-    assert np.isfinite(head.scores(scorer, decode_images(glyphs[:3]))).all()
+    images = decode_images(glyphs[:3])
+    known = *scorer.features_and_statistics(images), ink_measures(images)
+    assert np.isfinite(head.scores_of(*known)).all()
+    np.testing.assert_array_equal(head.scores_of(*known), head.scores(scorer, images))
 
 
 class Danger:

@@ -54,6 +54,13 @@ def test_it_is_saved_and_loaded(scorer, glyphs, tmp_path):
         clip.ClipScorer.from_pretrained(tmp_path)
 
 
+def test_one_look_at_a_picture_tells_as_much_as_two(scorer, glyphs):
+    images = decode_images(glyphs[:10])
+    embedding, statistics = scorer.features_and_statistics(images, batch_size=4)
+    np.testing.assert_array_equal(embedding, scorer.image_features(images, batch_size=4))
+    np.testing.assert_array_equal(statistics, scorer.stage_statistics(images, batch_size=4))
+
+
 def test_a_model_that_is_sent_to_another_process_stays_where_it_is(scorer, monkeypatch):
     to, moved = nn.Module.to, []
     monkeypatch.setattr(nn.Module, "to", lambda self, *where: (moved.append(self), to(self, *where))[1])

@@ -1,5 +1,7 @@
 """The component recogniser finds components where they are, and not where they are not."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from kanji_diffusion.glyphs.kanjivg import Composition
 from kanji_diffusion.imaging import halves
 from kanji_diffusion.imaging.pictures import decode_images
 from kanji_diffusion.imaging.resize import to_model_range
+from kanji_diffusion.scoring import component_reading
 from kanji_diffusion.scoring.component_glyphs import split_characters
 from kanji_diffusion.scoring.component_reading import components_found, is_calibration_character
 from kanji_diffusion.scoring.component_training import (
@@ -81,6 +84,16 @@ def test_what_is_found_is_described(model, glyphs, images, built):
     assert found["probability"].between(0, 1).all()
     described = [built.describe(each) for each in wanted]
     assert np.mean([seen == want for seen, want in zip(found["seen"], described, strict=True)]) > 0.7
+
+
+def test_an_unknown_part_is_described_by_its_own_parts():
+    names = ["right/bottom", "right", "left", "right/top", "left/top"]
+    told = component_reading._slots(names)
+    describe = partial(component_reading._describe, ["water", "tree", "sun"], told)
+    assert describe([0, 3, 1, 0, 2]) == "left water, right sun"
+    assert describe([2, 0, 1, 3, 0]) == "left water, right (top sun, bottom tree)"
+    assert describe([2, 0, 0, 0, 0]) == "right (bottom tree)"
+    assert describe([0, 0, 0, 0, 0]) == ""
 
 
 def test_a_composition_with_an_unknown_part_is_not_checked(model, images):

@@ -123,7 +123,19 @@ class AestheticHead:
         Raises:
             KanjiDiffusionError: If the CLIP model gives features of another width.
         """
-        features = glyph_features(scorer, images) if self.kind == "ranker" else scorer.image_features(images)
+        if self.kind != "ranker":
+            return self._rate(scorer.image_features(images))
+        return self._rate(glyph_features(scorer, images))
+
+    def scores_of(self, embedding: np.ndarray, statistics: np.ndarray, measures: pd.DataFrame) -> np.ndarray:
+        """`scores` of pictures of which `features_and_statistics` and `ink_measures` are known.
+
+        Raises:
+            KanjiDiffusionError: If the CLIP model gives features of another width.
+        """
+        return self._rate(ranker_features(statistics, measures) if self.kind == "ranker" else embedding)
+
+    def _rate(self, features: np.ndarray) -> np.ndarray:
         if features.shape[1] != self.width:
             raise KanjiDiffusionError(_other_width(f"The aesthetic head ({self.kind})", self.width, features.shape[1]))
         return self.module(torch.as_tensor(features))[:, 0].numpy()
@@ -163,8 +175,12 @@ def glyph_features(scorer: ClipScorer, images: Images) -> np.ndarray:
     A vision tower without stages gives its embedding alone.
     """
     seen = scorer.stage_statistics(images) if scorer.has_stages else scorer.image_features(images)
-    measures = ink_measures(images)
-    measures["components"] = np.log1p(measures["components"])
+    return ranker_features(seen, ink_measures(images))
+
+
+def ranker_features(seen: np.ndarray, measures: pd.DataFrame) -> np.ndarray:
+    """`glyph_features` of pictures whose features of the CLIP model, `[N, F]`, and `ink_measures` are known."""
+    measures = measures.assign(components=np.log1p(measures["components"]))
     return np.concatenate([seen, measures.to_numpy(np.float32)], axis=1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,19 +118,38 @@ class ClipScorer:
 
     @torch.no_grad()
     def stage_statistics(self, images: Images, batch_size: int = 256) -> np.ndarray:
-        """Mean and deviation of every channel after each stage of the trained vision tower, float32 `[N, F]`.
+        """Mean and deviation of every channel before each of the first stages of the trained tower, float32 `[N, F]`.
 
         Early stages see edges and grain that the final embedding is trained to ignore.
         """
-        visual, parts = self.model.visual, []
+        return np.concatenate([found for _, found in self._first_stages(images, batch_size)])
+
+    @torch.no_grad()
+    def features_and_statistics(self, images: Images, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+        """`image_features` and `stage_statistics` of pictures, which go through the tower once.
+
+        A tower without stages has no statistics: its embedding stands for them.
+        """
+        if not self.has_stages:
+            embedding = self.image_features(images, batch_size)
+            return embedding, embedding
+        visual, features, statistics = self.model.visual, [], []
+        for hidden, found in self._first_stages(images, batch_size):
+            whole = visual.attnpool(visual.layer4(visual.layer3(hidden)))
+            features.append(F.normalize(whole, dim=-1).cpu().numpy())
+            statistics.append(found)
+        return np.concatenate(features), np.concatenate(statistics)
+
+    def _first_stages(self, images: Images, batch_size: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+        """By batch, what the third stage sees, and statistics of that and of what the stages before it see."""
+        visual = self.model.visual
         for first in range(0, len(images), batch_size):
             hidden = visual.stem(self._pixels(images[first : first + batch_size]))
-            found = []
-            for stage in (visual.layer1, visual.layer2, visual.layer3):
-                found += [hidden.mean(dim=(2, 3)), hidden.std(dim=(2, 3))]
+            found = [hidden.mean(dim=(2, 3)), hidden.std(dim=(2, 3))]
+            for stage in (visual.layer1, visual.layer2):
                 hidden = stage(hidden)
-            parts.append(torch.cat(found, dim=1).cpu().numpy())
-        return np.concatenate(parts)
+                found += [hidden.mean(dim=(2, 3)), hidden.std(dim=(2, 3))]
+            yield hidden, torch.cat(found, dim=1).cpu().numpy()
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
         side, how = self._preprocess.size, self._preprocess.interpolation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def components_found(
     vocabulary = model.vocabulary
     slots = {slot: number for number, slot in enumerate(vocabulary.slots)}
     classes = {part: number + 1 for number, part in enumerate(vocabulary.components)}
+    told = _slots(vocabulary.slots)
     rows: list[dict[str, Any]] = []
     for first in range(0, len(images), batch_size):
         probability = _probabilities(model, images[first : first + batch_size])
@@ -49,7 +51,7 @@ def components_found(
             each = [float(probability[number, slots[slot], classes[part]]) for slot, part in required]
             lowest = min(each, default=float("nan"))
             found = float(lowest >= model.config.threshold) if each else float("nan")
-            seen = _describe(model, read[number])
+            seen = _describe(model.config.names, told, read[number])
             rows.append({"slots": len(each), "found": found, "probability": lowest, "seen": seen})
     return pd.DataFrame(rows, columns=["slots", "found", "probability", "seen"])
 
@@ -61,20 +63,38 @@ def _probabilities(model: ComponentRecogniser, images: np.ndarray) -> torch.Tens
     return model(pixels).float().softmax(dim=2).cpu()
 
 
-def _in_order(slot: str) -> int:
-    top = slot.rpartition("/")[2]
-    return _ORDER.index(top) if top in _ORDER else len(_ORDER)
+@dataclass(frozen=True)
+class _Slot:
+    """A slot as descriptions tell it.
+
+    Attributes:
+        name: The innermost part of its name.
+        number: Its place among the model's slots.
+        inner: The slots within it.
+    """
+
+    name: str
+    number: int
+    inner: list[_Slot]
 
 
-def _describe(model: ComponentRecogniser, classes: Sequence[int], prefix: str = "") -> str:
-    """What is read in the slots directly below `prefix`; an unknown part is described by its own parts."""
+def _slots(names: Sequence[str], prefix: str = "") -> list[_Slot]:
+    """The slots directly below `prefix`, in the order in which descriptions tell them."""
+    below = {name.removeprefix(prefix): number for number, name in enumerate(names) if name.startswith(prefix)}
+    told = sorted((name for name in below if "/" not in name), key=_in_order)
+    return [_Slot(name, below[name], _slots(names, f"{prefix}{name}/")) for name in told]
+
+
+def _in_order(name: str) -> int:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+def _describe(components: Sequence[str], slots: Sequence[_Slot], classes: Sequence[int]) -> str:
+    """What is read in `slots`, by the names of `components`; an unknown part is described by its own parts."""
     phrases = []
-    for slot, held in sorted(zip(model.config.slots, classes, strict=True), key=lambda each: _in_order(each[0])):
-        name = slot.removeprefix(prefix)
-        if not slot.startswith(prefix) or "/" in name:
-            continue
-        if held != NOTHING:
-            phrases.append(f"{name} {model.config.names[held - 1]}")
-        elif inner := _describe(model, classes, f"{slot}/"):
-            phrases.append(f"{name} ({inner})")
+    for slot in slots:
+        if (held := classes[slot.number]) != NOTHING:
+            phrases.append(f"{slot.name} {components[held - 1]}")
+        elif inner := _describe(components, slot.inner, classes):
+            phrases.append(f"{slot.name} ({inner})")
     return ", ".join(phrases)

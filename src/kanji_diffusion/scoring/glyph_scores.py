@@ -73,9 +73,10 @@ def _score_block(
 ) -> pd.DataFrame:
     pictures, captions, characters = block
     images = pictures[:]
+    measures, (embedding, statistics) = ink_measures(images), scorer.features_and_statistics(images)
     scores = {
-        "clip_score": (scorer.image_features(images) * texts[captions]).sum(axis=1),
-        "aesthetic_score": head.scores(scorer, images),
+        "clip_score": (embedding * texts[captions]).sum(axis=1),
+        "aesthetic_score": head.scores_of(embedding, statistics, measures),
         "reading_margin": reading_margins(reader, images, characters),
     }
-    return pd.concat([pd.DataFrame(scores), ink_measures(images)], axis=1)
+    return pd.concat([pd.DataFrame(scores), measures], axis=1)
