@@ -6,8 +6,8 @@ import logging
 import re
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Generator
+from collections import defaultdict
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -81,18 +81,19 @@ class TimingHooks:
 
     def _start(self, nodes: int) -> None:
         self._nodes, self._began = nodes, time.perf_counter()
-        self._spent: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._spent: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._marks: dict[str, float] = {}
 
     def _count(self, node: Node, part: str) -> None:
         # With `--async` the datasets of a node come in several threads.
         with self._lock:
             now = time.perf_counter()
-            self._spent[node.name][part] += now - self._marks.get(node.name, now)
+            spent = self._spent[node.name]
+            spent[part] = spent.get(part, 0.0) + now - self._marks.get(node.name, now)
             self._marks[node.name] = now
 
 
-def node_times(spent: dict[str, Counter[str]]) -> pd.DataFrame:
+def node_times(spent: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """A row for each node, in the order in which they ran: pipeline, node, seconds of all and of each part.
 
     Args:
@@ -100,7 +101,7 @@ def node_times(spent: dict[str, Counter[str]]) -> pd.DataFrame:
     """
     rows = [
         {"pipeline": name.partition(".")[0], "node": name, "seconds": sum(parts.values())}
-        | {part: parts[part] for part in _PARTS}
+        | {part: parts.get(part, 0.0) for part in _PARTS}
         for name, parts in spent.items()
     ]
     return pd.DataFrame(rows)
