@@ -9,10 +9,10 @@ more for each doubling of the first stage's size, as the default's has for its s
 
 Printed are, of each piece, how many glyphs or pictures one core does in a second, and `peak`, the most resident memory
 of its process (VmHWM) in MiB, in which imports and pages of memory-mapped files count. Seconds are CPU time of one
-thread, which whatever else the machine does hardly changes. What is not measured but computed from that is marked with ≈:
-images needed (in proportion to the characters, by the recipes of docs/recipes.md), minutes of training on one core, and a
-step that several cores share. `--by-ray W` also trains with W workers of Ray on this machine, and compares times of the
-clock.
+thread, which whatever else the machine does hardly changes. What is computed from that and not measured is marked with
+≈: images needed (in proportion to the characters, by the recipes of docs/recipes.md), minutes of training on one core,
+and a step that several cores share. `--by-ray W` also trains with W workers of Ray on this machine, and compares times
+of the clock.
 """
 
 from __future__ import annotations
