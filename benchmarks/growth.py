@@ -63,6 +63,8 @@ from kanji_diffusion.training.tracker import NullTracker
 _STEPS, _BLOCK = 6, 2
 # Of the comparison of sizes: what fits in memory at 512 pixels.
 _VAE_BATCH, _UNET_BATCH, _DRAWN = 2, 4, 2
+# Characters, where none are given.
+_FEWEST = 80
 # Pictures that are encoded, at 64 pixels; fewer of larger ones.
 _ENCODED = 512
 # Characters -> images of whole runs and the share of samples read (docs/recipes.md, "Whole runs of the default").
@@ -351,18 +353,20 @@ def find(env: str | None) -> Given:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--characters", type=int, nargs="+", default=[80, 440, 2136, 6000], metavar="N")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 128, 256, 512], metavar="S")
+    parser.add_argument("--characters", type=int, nargs="*", default=[80, 440, 2136, 6000], metavar="N")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[32, 64, 128, 256, 512], metavar="S")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8, 64], metavar="W")
     parser.add_argument("--by-ray", type=int, default=1, metavar="W", help="1 for no comparison")
     parser.add_argument("--env")
     asked = parser.parse_args()
     print(__doc__.splitlines()[0], flush=True)
     given = find(asked.env)
-    fewest = min(asked.characters)
+    fewest = min(asked.characters, default=_FEWEST)
     alone = by_workers(given, fewest, asked.workers, asked.by_ray)
-    by_characters(given, asked.characters, alone)
-    by_size(given, fewest, asked.sizes)
+    if asked.characters:
+        by_characters(given, asked.characters, alone)
+    if asked.sizes:
+        by_size(given, fewest, asked.sizes)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,16 @@ def test_it_is_saved_and_loaded(scorer, glyphs, tmp_path):
         clip.ClipScorer.from_pretrained(tmp_path)
 
 
+def test_texts_encoded_with_others_of_their_length_have_the_features_that_they_have_alone(scorer):
+    texts = ["fire", "whale, sea creature, brush kanji", "water", "fire, flame (gothic kanji)", "sea"]
+    together = clip_training.pooled_texts(scorer, texts, batch_size=2)
+    alone = torch.cat([clip_training.pooled_texts(scorer, [text]) for text in texts])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    tower, tokens = scorer.model.text, scorer.tokenizer(texts)
+    whole = tower.pooler(tower.transformer(input_ids=tokens, attention_mask=(tokens != 0).long()), (tokens != 0).long())
+    torch.testing.assert_close(together, whole.detach(), atol=1e-5, rtol=0)
+
+
 def test_one_look_at_a_picture_tells_as_much_as_two(scorer, glyphs):
     images = decode_images(glyphs[:10])
     embedding, statistics = scorer.features_and_statistics(images, batch_size=4)

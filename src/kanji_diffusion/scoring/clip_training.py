@@ -63,12 +63,16 @@ def train_clip(
 @torch.no_grad()
 def pooled_texts(scorer: ClipScorer, texts: Sequence[str], batch_size: int = 256) -> torch.Tensor:
     """Features of `texts` from the frozen text tower before its projection, float32 `[N, D]`."""
-    tower, parts = scorer.model.text, []
-    for first in range(0, len(texts), batch_size):
-        tokens = scorer.tokenizer(list(texts[first : first + batch_size])).to(scorer.device)
-        mask = (tokens != tower.config.pad_token_id).long()
-        parts.append(tower.pooler(tower.transformer(input_ids=tokens, attention_mask=mask), mask).cpu())
-    return torch.cat(parts)
+    tower = scorer.model.text
+    tokens = scorer.tokenizer(list(texts))
+    mask = (tokens != tower.config.pad_token_id).long()
+    lengths = mask.sum(dim=1)
+    pooled = torch.empty(len(tokens), tower.config.hidden_size)
+    # Texts of about one length are encoded together: captions fill less than half of the context.
+    for rows in lengths.argsort(stable=True).split(batch_size):
+        read, known = (part[rows, : int(lengths[rows].max())].to(scorer.device) for part in (tokens, mask))
+        pooled[rows] = tower.pooler(tower.transformer(input_ids=read, attention_mask=known), known).cpu()
+    return pooled
 
 
 class PairDataset:
