@@ -24,7 +24,7 @@ _FEWEST_NODES = 8
 _LONGEST = 10
 _PARTS = ("computing", "loading", "saving", "reporting")
 # The nodes that train the VAE and the UNet: all else makes ready for them, or judges what they have made.
-_TRAINING = re.compile(r"(train_vae|train_unet)\.(.+\.)?train_\w+")
+_TRAINING = re.compile(r"(train_vae|train_unet|distill)\.(.+\.)?train_\w+")
 
 
 def _ends(part: str) -> Any:
