@@ -18,10 +18,11 @@ of the clock.
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -243,10 +244,10 @@ def measure(piece: _Piece, given: Given, point: Point, folder: Path) -> tuple[fl
         return process.submit(measured, piece, given, point, folder).result()
 
 
-def print_table(columns: str, rows: list[list[str]]) -> None:
-    """Print a table of Markdown."""
+def print_table(columns: str, rows: Iterable[list[str]]) -> None:
+    """Print a table of Markdown, each row as soon as it is there."""
     names = columns.split(", ")
-    for row in (names, ["---"] * len(names), *rows):
+    for row in itertools.chain((names, ["---"] * len(names)), rows):
         print(f"| {' | '.join(row)} |", flush=True)
     print()
 
@@ -260,21 +261,23 @@ def by_characters(given: Given, counts: list[int], first_rate: float) -> None:
         first_rate: Images a second of the first stage.
     """
     each = [images / characters for characters, (images, _) in _RECIPES.items()]
-    rows = []
-    for characters in counts:
-        point = Point(characters, given.last.resolution, given.last.training.batch_size)
-        with tempfile.TemporaryDirectory() as name:
-            drawn, peak = measure(render, given, point, Path(name))
-            glyphs = len(_table(Path(name)).load())
-            rate, trained_peak = measure(train_unet, given, point, Path(name))
-        images, read = _RECIPES.get(characters, (characters * sum(each) / len(each), ""))
-        minutes = images * (_FIRST_SHARE / first_rate + (1 - _FIRST_SHARE) / rate) / 60
-        told = f"{images:,} ({read} read)" if read else f"≈ {images:,.0f}"
-        row = [f"{characters:,}", f"{glyphs:,}", f"{glyphs / drawn:.1f}", f"{peak:.0f}", f"{rate:.0f}"]
-        rows.append([*row, f"{trained_peak:.0f}", told, f"≈ {minutes:.0f}"])
+
+    def rows() -> Iterator[list[str]]:
+        for characters in counts:
+            point = Point(characters, given.last.resolution, given.last.training.batch_size)
+            with tempfile.TemporaryDirectory() as name:
+                drawn, peak = measure(render, given, point, Path(name))
+                glyphs = len(_table(Path(name)).load())
+                rate, trained_peak = measure(train_unet, given, point, Path(name))
+            images, read = _RECIPES.get(characters, (characters * sum(each) / len(each), ""))
+            minutes = images * (_FIRST_SHARE / first_rate + (1 - _FIRST_SHARE) / rate) / 60
+            told = f"{images:,} ({read} read)" if read else f"≈ {images:,.0f}"
+            row = [f"{characters:,}", f"{glyphs:,}", f"{glyphs / drawn:.1f}", f"{peak:.0f}", f"{rate:.0f}"]
+            yield [*row, f"{trained_peak:.0f}", told, f"≈ {minutes:.0f}"]
+
     columns = "characters, glyphs, seconds to audit and draw them, peak, UNet images/s, peak, images needed, minutes"
     print(f"By characters, {given.last.resolution} px, batch {given.last.training.batch_size}:\n")
-    print_table(columns, rows)
+    print_table(columns, rows())
 
 
 def by_size(given: Given, characters: int, sides: list[int]) -> None:
@@ -286,16 +289,18 @@ def by_size(given: Given, characters: int, sides: list[int]) -> None:
         f"UNet (batch {_UNET_BATCH})": (train_unet, _UNET_BATCH),
         f"pictures (batch {_DRAWN})": (draw, _DRAWN),
     }
-    rows = []
-    for side in sides:
-        row = [str(side)]
-        with tempfile.TemporaryDirectory() as name:
-            for piece, batch in pieces.values():
-                rate, peak = measure(piece, given, Point(characters, side, batch), Path(name))
-                row.append(f"{rate:.3g} ({peak:.0f})")
-        rows.append(row)
+
+    def rows() -> Iterator[list[str]]:
+        for side in sides:
+            with tempfile.TemporaryDirectory() as name:
+                found = [
+                    measure(piece, given, Point(characters, side, batch), Path(name))
+                    for piece, batch in pieces.values()
+                ]
+            yield [str(side), *(f"{rate:.3g} ({peak:.0f})" for rate, peak in found)]
+
     print(f"By resolution, {characters} characters: done a second, and peak in brackets:\n")
-    print_table(", ".join(["px", *pieces]), rows)
+    print_table(", ".join(["px", *pieces]), rows())
 
 
 def by_workers(given: Given, characters: int, counts: list[int], by_ray: int) -> float:
@@ -355,15 +360,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--characters", type=int, nargs="*", default=[80, 440, 2136, 6000], metavar="N")
     parser.add_argument("--sizes", type=int, nargs="*", default=[32, 64, 128, 256, 512], metavar="S")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8, 64], metavar="W")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 8, 64], metavar="W")
     parser.add_argument("--by-ray", type=int, default=1, metavar="W", help="1 for no comparison")
     parser.add_argument("--env")
     asked = parser.parse_args()
     print(__doc__.splitlines()[0], flush=True)
     given = find(asked.env)
     fewest = min(asked.characters, default=_FEWEST)
-    alone = by_workers(given, fewest, asked.workers, asked.by_ray)
-    if asked.characters:
+    if asked.workers or asked.characters:
+        alone = by_workers(given, fewest, asked.workers, asked.by_ray)
         by_characters(given, asked.characters, alone)
     if asked.sizes:
         by_size(given, fewest, asked.sizes)
