@@ -1,5 +1,7 @@
 """The configuration of every environment against the pipelines and models that it configures."""
 
+import inspect
+
 import pytest
 import torch
 from kedro.config import OmegaConfigLoader
@@ -181,6 +183,16 @@ def test_every_artifact_has_a_versioned_entry_and_every_entry_a_user(configurati
         "registered_model",
         "champion",
     }
+
+
+def test_kedro_finds_the_type_of_each_parameter(configuration):
+    """It takes a node's inputs for the arguments of its function in their order, also where they are given by name."""
+    _, _, pipelines, stages = configuration
+    for node in (node for pipeline in everything(pipelines, stages) for node in pipeline.nodes):
+        if isinstance(node._inputs, dict):
+            arguments = list(inspect.signature(node.func).parameters)
+            for place, (argument, read) in enumerate(node._inputs.items()):
+                assert not read.startswith("params:") or arguments[place] == argument, (node.name, argument)
 
 
 def test_no_layer_feeds_an_earlier_one(configuration):

@@ -41,7 +41,8 @@ def test_without_a_step_of_training_it_draws_what_the_stock_pipeline_draws(hub_f
     states = {"states": np.zeros((1, 77, WIDTH), np.float32)}
     unet = nodes.initialise_unet(vae, states, text, settings, ModelResolver(tmp_path, tmp_path))
     stage = continue_unet(unet, 8, grow=False).eval()
-    nodes.assemble_model(stage, vae, text, SCHEDULE, SamplingSettings(sampler="plms")).save_pretrained(tmp_path)
+    model = nodes.assemble_model(stage, vae, text, SCHEDULE, SamplingSettings(sampler="plms"), settings)
+    model.save_pretrained(tmp_path)
     classic = DrawingSettings(sampler="plms", steps=50, guidance_scale=7.5, batch_size=1, device="cpu")
     (drawn,) = draw(TextToKanji.from_pretrained(tmp_path).pipeline, [PROMPT], [3], classic)
     assert drawn.std() > 10

@@ -148,8 +148,7 @@ def place(model: StableDiffusionPipeline, settings: DrawingSettings, pictures: i
         settings = settings.for_model(model)
     _check_steps(model, settings)
     model.to(choose_device(settings.device))
-    for part in (model.unet, model.vae):
-        part.to(memory_format=torch.channels_last)
+    model.unet.to(memory_format=torch.channels_last)
     return _settle(settings, model.unet, model.vae, pictures)
 
 

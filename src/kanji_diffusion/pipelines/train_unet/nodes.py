@@ -171,12 +171,12 @@ def train_stage(
     schedule: ScheduleSettings,
     loss: DiffusionLossSettings,
     dropout: CaptionDropoutSettings,
+    settings: UNetSettings,
     cluster: ClusterSettings,
     tracker: Tracker,
     checkpoints: Path,
     name: str,
     text_encoder: TextEncoder | None = None,
-    settings: UNetSettings | None = None,
     adapter: Adapter | None = None,
 ) -> UNet2DConditionModel | list[UNet2DConditionModel | TextEncoder | Adapter]:
     """The UNet after this stage: averaged weights, started from those of the stage before.
@@ -189,9 +189,8 @@ def train_stage(
     prompts = choose_stage_prompts(captions, stage.live_prompts)
     torch.manual_seed(stage.training.seed)
     unet = continue_unet(start, latents["mean"].shape[-1], stage.grow, stage.grow_layers)
-    lora = settings.lora if settings else None
-    if lora:
-        attach(unet, lora, adapter)
+    if settings.lora:
+        attach(unet, settings.lora, adapter)
     if stage.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     train(
@@ -207,7 +206,7 @@ def train_stage(
             draw_stage_prompts(module, vae, schedule, conditioning, prompts, stage.sampling), columns=10
         ),
     )
-    made = [unet, *([text_encoder] if text_encoder else ()), *([detach(unet)] if lora else ())]
+    made = [unet, *([text_encoder] if text_encoder else ()), *([detach(unet)] if settings.lora else ())]
     return made if len(made) > 1 else unet
 
 
@@ -238,9 +237,9 @@ def assemble_model(
     settings: TextEncoderSettings,
     schedule: ScheduleSettings,
     sampling: SamplingSettings,
+    architecture: UNetSettings,
     text_encoder: TextEncoder | None = None,
     planner: Planner | None = None,
-    architecture: UNetSettings | None = None,
     start: UNet2DConditionModel | None = None,
     adapter: Adapter | None = None,
 ) -> TextToKanji:
@@ -249,7 +248,7 @@ def assemble_model(
     An adapter that is not to be merged goes with the UNet of `start`.
     """
     text = text_encoder or load_text_encoder(settings)
-    if start is None or architecture is None or architecture.lora is None or architecture.lora.merge:
+    if start is None or architecture.lora is None or architecture.lora.merge:
         return TextToKanji(assemble(vae, unet, text, schedule, sampling.sampler), planner)
     base = continue_unet(start, unet.config.sample_size, grow=False)
     return TextToKanji(assemble(vae, base, text, schedule, sampling.sampler), planner, adapter)

@@ -38,10 +38,11 @@ def create_pipeline(
             "settings": "params:text_encoder",
             "schedule": "params:schedule",
             "sampling": "params:sampling",
+            "architecture": "params:unet",
         }
         | ({"text_encoder": texts[-1]} if texts else {})
         | ({"planner": "planner"} if composed else {})
-        | ({"architecture": "params:unet", "start": unets[0], "adapter": f"{stages[-1]}.lora"} if lora else {}),
+        | ({"start": unets[0], "adapter": f"{stages[-1]}.lora"} if lora else {}),
         "text_to_kanji",
         name="assemble_model",
     )
@@ -94,8 +95,9 @@ def _stage(name: str, starts: dict[str, str], lora: bool) -> Pipeline:
         "params:diffusion_loss",
         "params:caption_dropout",
         "params:style_repeats",
+        "params:unet",
         "params:cluster",
-    } | ({"params:unet"} if lora else set())
+    }
     trains_text = "start_text" in starts
     return Pipeline(
         [_encode(), _train(name, trains_text, lora, "start_lora" in starts), _sample(trains_text)],
@@ -129,12 +131,12 @@ def _train(stage: str, trains_text: bool, lora: bool, continues: bool) -> Node:
             "schedule": "params:schedule",
             "loss": "params:diffusion_loss",
             "dropout": "params:caption_dropout",
+            "settings": "params:unet",
             "cluster": "params:cluster",
             "tracker": "tracker",
             "checkpoints": "checkpoints",
         }
         | ({"text_encoder": "start_text"} if trains_text else {})
-        | ({"settings": "params:unet"} if lora else {})
         | ({"adapter": "start_lora"} if continues else {}),
         made if len(made) > 1 else made[0],
         name="train_stage",
