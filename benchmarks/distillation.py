@@ -37,7 +37,7 @@ from kanji_diffusion.sampling.sampler import draw
 
 def stock(folder: Path) -> Way:
     """The pipeline that diffusers' users call."""
-    model = DiffusionPipeline.from_pretrained(folder)
+    model = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     model.scheduler = PNDMScheduler.from_config(model.scheduler.config, skip_prk_steps=True)
     model.set_progress_bar_config(disable=True)
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="released", help="as the parameter `model` names it")
     parser.add_argument("--student", default="distilled_model", help="as the parameter `model` names it")
     parser.add_argument("--pictures", type=int, default=640, help="of trained characters")
-    parser.add_argument("--stock", type=int, default=32, help="pictures of the stock pipeline")
+    parser.add_argument("--stock", type=int, default=62, help="prompts of the stock pipeline, and two with another seed")
     parser.add_argument("--sheet", type=Path, help="where a PNG of the first pictures is written")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--env")
