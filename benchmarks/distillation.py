@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="released", help="as the parameter `model` names it")
     parser.add_argument("--student", default="distilled_model", help="as the parameter `model` names it")
     parser.add_argument("--pictures", type=int, default=640, help="of trained characters")
-    parser.add_argument("--stock", type=int, default=62, help="prompts of the stock pipeline, and two with another seed")
+    parser.add_argument("--stock", type=int, default=62, help="prompts of the stock pipeline, of 64 pictures")
     parser.add_argument("--sheet", type=Path, help="where a PNG of the first pictures is written")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--env")
