@@ -5,9 +5,9 @@ After `kedro run --pipeline=distill --params="model=released"`, from the project
 
 The same prompts and seeds are drawn in turn by the teacher with the preset `fast`, by the student with `two` and
 `one`, and, the first `--stock` of them, by diffusers' pipeline of the teacher's folder (50 PNDM steps, guidance 7.5).
-Prints for each what the OCR engine reads of characters that were trained on and of half as many that were not, with
-95 % intervals over the characters; how much pictures of one prompt differ, relative to the teacher's; and pictures a
-second.
+Prints for each what the OCR engine reads of characters that were trained on in all styles, and of half as many others,
+with 95 % intervals over the characters; how much pictures of one prompt differ, relative to the teacher's; and pictures
+a second.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def told(report: dict[str, Any]) -> None:
     """Print the report, a line for each way of drawing."""
     for name, figures in report.items():
         read = []
-        for kind in ("trained", "unseen"):
+        for kind in ("trained", "others"):
             if kind in figures:
                 share, low, high = (100 * figures[f"{kind}{bound}"] for bound in ("", "_low", "_high"))
                 read.append(f"{kind} {share:.1f} % ({low:.1f} to {high:.1f})")

@@ -31,26 +31,26 @@ def drawn(asked):
     return pd.concat(parts, ignore_index=True)
 
 
-def test_trained_and_unseen_characters_are_asked_for(released, asked):
+def test_trained_and_other_characters_are_asked_for(released, asked):
     kinds = asked["kind"].value_counts()
-    assert kinds["trained"] == 16 and kinds["unseen"] == 8 and kinds["again"] == 12
+    assert kinds["trained"] == 16 and kinds["others"] == 8 and kinds["again"] == 12
     assert asked["seed"].is_unique
     trained = set(released.planner.tables["dictionary"].query("trained")["character"])
     assert set(asked.loc[asked["kind"] == "trained", "character"]) <= trained
-    assert not trained & set(asked.loc[asked["kind"] == "unseen", "character"])
+    assert not trained & set(asked.loc[asked["kind"] == "others", "character"])
     assert asked.loc[asked["kind"] == "again"].groupby("prompt").size().eq(6).all()
 
 
 def test_the_report_sets_both_against_each_other(drawn):
     report = distillation_report(drawn)
     assert list(report) == ["teacher", "steps_1", "steps_2"]
-    assert report["teacher"]["trained"] == report["teacher"]["unseen"] == 1
+    assert report["teacher"]["trained"] == report["teacher"]["others"] == 1
     assert 0.5 < report["steps_1"]["trained"] < 1
     assert report["steps_1"]["times_as_fast"] == pytest.approx(8)
     assert report["steps_1"]["relative_diversity"] == pytest.approx(0.5, abs=0.03)
     assert report["steps_2"]["relative_diversity"] == pytest.approx(1, abs=0.03)
     first, second, _ = told(report)
-    assert first.startswith("The teacher: 100.0 % of trained and 100.0 % of unseen characters are read")
+    assert first.startswith("The teacher: 100.0 % of trained and 100.0 % of other characters are read")
     assert "The student in 1 steps" not in second and "in one step" in second
 
 

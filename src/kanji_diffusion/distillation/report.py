@@ -28,6 +28,7 @@ Way = Callable[[list[str], list[int]], np.ndarray]
 """Draws prompts with seeds."""
 
 _BLOCK = 32
+_KINDS = {"trained": "trained", "others": "other"}
 _AGAIN = 6  # pictures of one prompt, to see how much they differ
 _FIRST_SEED = 1_000_000  # none of those that the student learnt from
 
@@ -36,8 +37,9 @@ def checked_prompts(model: TextToKanji, settings: DistillationSettings, captions
     """What teacher and student are asked for.
 
     Returns:
-        character, style, prompt, seed and kind: `trained` characters by their meaning and composition; `unseen`, half
-        as many that were never trained on, by their parts; `again`, some of the trained ones with other seeds.
+        character, style, prompt, seed and kind: `trained` characters by their meaning and composition; `others`,
+        half as many that were trained on in one face at most, by their parts; `again`, some of the trained ones with
+        other seeds.
     """
     told = model.captions(captions)
     known = known_characters(planner_of(model))
@@ -45,7 +47,7 @@ def checked_prompts(model: TextToKanji, settings: DistillationSettings, captions
     groups = []
     for kind, rows, count in (
         ("trained", known["trained"], settings.checked),
-        ("unseen", ~known["trained"] & composed, settings.checked // 2),
+        ("others", ~known["trained"] & composed, settings.checked // 2),
     ):
         # The most frequent ones, of which the OCR engine reads most.
         ranked = known[rows].sort_values("frequency", na_position="last", kind="stable").head(10 * count)
@@ -100,7 +102,7 @@ def distillation_report(drawn: pd.DataFrame) -> dict[str, Any]:
     """Figures of what `draw_checked` returned, of the teacher and of each number of steps.
 
     Returns:
-        For each: reading of trained and of unseen characters with 95 % intervals; diversity, the root mean square
+        For each: reading of trained and of other characters with 95 % intervals; diversity, the root mean square
         difference in ink between two pictures of one prompt, absolute and relative to the teacher's; pictures a second
         and how many times the teacher's that is.
     """
@@ -108,7 +110,7 @@ def distillation_report(drawn: pd.DataFrame) -> dict[str, Any]:
     for name, rows in drawn.groupby("drawn_in", sort=False):
         kinds = {str(kind): group for kind, group in rows.groupby("kind")}
         figures = {"diversity": _diversity(kinds["again"]), "pictures_per_second": 1 / rows["seconds"].iloc[0]}
-        for kind in ("trained", "unseen"):
+        for kind in _KINDS:
             if kind in kinds:
                 figures |= interval(kinds[kind]["ocr"].to_numpy(), kinds[kind]["character"]).named(kind)
         report[str(name)] = figures
@@ -135,9 +137,9 @@ def told(report: Mapping[str, Any]) -> list[str]:
     for name, figures in report.items():
         steps = name.removeprefix("steps_")
         who = "The teacher" if name == TEACHER else f"The student in {'one step' if steps == '1' else f'{steps} steps'}"
-        reads = [f"{100 * figures[kind]:.1f} % of {kind}" for kind in ("trained", "unseen") if kind in figures]
+        read = [f"{100 * figures[kind]:.1f} % of {word}" for kind, word in _KINDS.items() if kind in figures]
         lines.append(
-            f"{who}: {' and '.join(reads)} characters are read, {figures['times_as_fast']:.1f} times the teacher's "
+            f"{who}: {' and '.join(read)} characters are read, {figures['times_as_fast']:.1f} times the teacher's "
             f"pictures/s, {figures['relative_diversity'] or 0:.2f} of its diversity."
         )
     return lines
