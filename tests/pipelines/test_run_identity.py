@@ -119,6 +119,7 @@ def train(vae, tmp_path):
             schedule=ScheduleSettings(),
             loss=DiffusionLossSettings(),
             dropout=CaptionDropoutSettings(),
+            settings=settings,
             cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=tmp_path / "checkpoints",
