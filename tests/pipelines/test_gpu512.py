@@ -80,6 +80,7 @@ def test_each_stage_takes_a_step():
             schedule=ScheduleSettings(**given["schedule"]),
             loss=DiffusionLossSettings(**given["diffusion_loss"]),
             dropout=CaptionDropoutSettings(**given["caption_dropout"]),
+            settings=UNetSettings(**given["unet"]),
             cluster=ClusterSettings(),
             tracker=NullTracker(),
             checkpoints=None,

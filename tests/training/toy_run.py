@@ -152,6 +152,7 @@ def train_all(inputs: Path, folder: Path, steps: int) -> None:
             schedule=schedule,
             loss=DiffusionLossSettings(),
             dropout=CaptionDropoutSettings(),
+            settings=architecture,
             cluster=ClusterSettings(),
             tracker=tracker,
             checkpoints=checkpoints,
