@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--env")
     options = parser.parse_args()
+    print(str(__doc__).splitlines()[0], flush=True)
     set_threads(options.threads)
     with open_catalog(options.env) as catalog:
         models = catalog.load("earlier_models")

@@ -74,6 +74,8 @@ RUNS = {
         r"\nall +6 +[01]\.\d+ (.*\n)*ink at the right stroke, \d kanji: [01]\.\d+ ",
     ),
 }
+# Those that measure each point in a process of its own.
+LONG = {"growth", "memory"}
 
 
 def test_every_benchmark_is_run_here():
@@ -82,7 +84,9 @@ def test_every_benchmark_is_run_here():
 
 # `kedro_run_here` makes the finished project the one that this process works in.
 @pytest.mark.usefixtures("finished", "kedro_run_here")
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in RUNS]
+)
 def test_a_benchmark_says_what_it_measures_and_prints_it(name, monkeypatch, capsys):
     module = import_module(f"benchmarks.{name}")
     arguments, expected = RUNS[name]

@@ -68,7 +68,7 @@ def test_where_the_time_went_is_printed(finished):
     assert re.search(
         r"Where the \d+\.\d min of this run went, in seconds:\n(.+\n)+Training of VAE and UNet: \d+% of", finished
     )
-    assert re.search(r"\ntrain_unet\.large\.train_stage +\d+\.\d +\d+%( +\d+\.\d){4}\n", finished)
+    assert re.search(r"\n[a-z_]+(\.[a-z_]+)+ +\d+\.\d +\d+%( +\d+\.\d){4}\n", finished)
 
 
 def test_zero_shot_drawings_and_the_planner_are_judged(project, finished):
