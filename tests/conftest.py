@@ -15,6 +15,7 @@ from kedro.framework import project as kedro_project
 from kedro.framework.startup import bootstrap_project
 
 from kanji_diffusion import cli, hooks
+from kanji_diffusion.sampling.export import TextToKanji
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,6 +141,12 @@ def kedro_run_here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     mlflow.end_run()
     mlflow.set_tracking_uri(before)
     kedro_project.configure_project("kanji_diffusion")
+
+
+@pytest.fixture(scope="session")
+def released() -> TextToKanji:
+    """The model that comes with the project."""
+    return TextToKanji.from_pretrained(next((PROJECT_ROOT / "data/06_models/released").iterdir()))
 
 
 @pytest.fixture(scope="session")

@@ -176,6 +176,10 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     (font("style=[brush,gothic]"), "Parameter `style` is brush, gothic: a font has one style; give one, and build a"),
     (font("prompt=fire"), "Parameter `prompt` is not read by build_font: leave it out, or choose a pipeline"),
     (font("typeface.reader=recogniser"), "is missing: run `kedro run --pipeline=filter_glyphs` first."),
+    ("sampling.preset=one", "The sampler 'tcd' is for a model that was distilled to few steps, which this one was"),
+    ("distill.teacher.sampler=tcd", "`distill.teacher` cannot be used: its sampler is tcd, which is for models that"),
+    ("distill.teacher.sampler=heun", "Parameter `distill.teacher.sampler` cannot be 'heun'. The sampler 'heun' is"),
+    ("distill.steps=4", "Parameter `distill.steps` is 4: it should be less than or equal to 2."),
     # Values that do not go together.
     ('captions.template="{subject} {nope}"', "must hold {subject} and may hold {style}, {medium} and {quality}"),
     ("unet.channels=[64]", "`unet` cannot be used: `cross_attention` has 2 entries and `channels` 1; give one for"),

@@ -28,6 +28,7 @@ from kanji_diffusion.diffusion.schedule import ScheduleSettings, check_sampler
 from kanji_diffusion.diffusion.unet import UNetSettings
 from kanji_diffusion.diffusion.vae import TRAINED, VAESettings
 from kanji_diffusion.diffusion.vae_loss import VAELossSettings, check_sizes
+from kanji_diffusion.distillation.settings import DistillationSettings
 from kanji_diffusion.evaluation.settings import EvaluationSettings
 from kanji_diffusion.glyphs.captions import CaptionSettings, check_styles
 from kanji_diffusion.glyphs.fonts import FontSettings
@@ -200,6 +201,8 @@ def _named_samplers(
         yield "sampling.sampler", sampling.sampler, True
         for name, preset in sampling.presets.items():
             yield f"sampling.presets.{name}.sampler", preset.sampler, False
+    if isinstance(distill := parameters.get("distill"), DistillationSettings):
+        yield "distill.teacher.sampler", distill.teacher.sampler, False
     if isinstance(recipes := parameters.get("recipes"), RecipeSettings):
         for place in ("original", "improved", "today"):
             yield f"recipes.sampling.{place}.sampler", getattr(recipes.sampling, place).sampler, place == "today"

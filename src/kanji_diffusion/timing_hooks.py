@@ -28,7 +28,7 @@ _TRAINING = re.compile(r"(train_vae|train_unet|distill)\.(.+\.)?train_\w+")
 
 
 def _ends(part: str) -> Any:
-    """A hook of a node at which a `part` of its time ends, and that of the other hooks begins."""
+    """A hook that counts the time since the last one as a `part`, and what the other hooks take as reporting."""
 
     @hook_impl(wrapper=True)
     def hook(self: TimingHooks, node: Node) -> Generator[None, Any, Any]:

@@ -7,21 +7,14 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
-from tests.conftest import PROJECT_ROOT
 from tests.glyphs.conftest import font_folder
 
 from kanji_diffusion.adaptation.settings import AdaptationSettings
 from kanji_diffusion.sampling.characters import known_characters
-from kanji_diffusion.sampling.export import TextToKanji
 
 __all__ = ["font_folder"]
 
 CHARACTERS = "海山川書語道犬鳥休森林男町花"
-
-
-@pytest.fixture(scope="session")
-def released() -> TextToKanji:
-    return TextToKanji.from_pretrained(next((PROJECT_ROOT / "data/06_models/released").iterdir()))
 
 
 @pytest.fixture(scope="session")

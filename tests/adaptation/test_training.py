@@ -9,8 +9,8 @@ import pytest
 import torch
 from tests.adaptation.conftest import toy
 
-from kanji_diffusion.adaptation.drawing import reference_characters
 from kanji_diffusion.adaptation.face import read_face
+from kanji_diffusion.adaptation.references import reference_characters
 from kanji_diffusion.adaptation.training import learn_style, with_style_word
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import TrainingInterrupted

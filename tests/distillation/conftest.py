@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest import PROJECT_ROOT
 
 from kanji_diffusion.distillation.prompts import teacher_prompts
 from kanji_diffusion.distillation.settings import DistillationSettings
 from kanji_diffusion.distillation.training import draw_teacher
 from kanji_diffusion.glyphs.captions import CaptionSettings
-from kanji_diffusion.sampling.export import TextToKanji
 
 
 def toy(**changes) -> DistillationSettings:
     training = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "report_every": 1, "checkpoint_every": 2}
     teacher = {"sampler": "ddim", "steps": 2, "guidance_scale": 3}
     return DistillationSettings(**{"teacher": teacher, "drawings": 64, "training": training, "checked": 8, **changes})
-
-
-@pytest.fixture(scope="session")
-def released() -> TextToKanji:
-    return TextToKanji.from_pretrained(next((PROJECT_ROOT / "data/06_models/released").iterdir()))
 
 
 @pytest.fixture(scope="session")

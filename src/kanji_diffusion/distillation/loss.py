@@ -15,7 +15,7 @@ from kanji_diffusion.diffusion.latents import read_only_tensor
 from kanji_diffusion.diffusion.schedule import FEW_STEPS, ScheduleSettings, sampler, training_schedule
 from kanji_diffusion.training.protocols import Batch, LossOutput
 
-# Of latents with a variance of 1.
+# The error, of latents with a variance of 1, below which the distance is quadratic.
 _SOFT = 0.03
 
 
@@ -66,7 +66,7 @@ class DistillationLoss:
 
     Args:
         schedule: The diffusion process of the teacher.
-        steps: Those of the student's longest drawing; shorter ones begin as it does.
+        steps: 1, or 2 for a student that draws in one step and in two.
     """
 
     def __init__(self, schedule: ScheduleSettings, steps: int) -> None:

@@ -23,12 +23,12 @@ def teacher_prompts(
     Args:
         model: A model with a planner.
         count: Prompts.
-        compositions: Share of those that are new.
-        captions: What the model was trained on.
-        seed: Chooses.
+        compositions: Share of the prompts that are new compositions.
+        captions: Those that the model was trained on.
+        seed: Chooses the prompts; it is the first picture's seed too, from which the others count up.
 
     Returns:
-        prompt and seed, in an order of no meaning.
+        prompt and seed, in random order.
     """
     rng = np.random.default_rng(seed)
     planner, told = planner_of(model), model.captions(captions)

@@ -64,7 +64,7 @@ def checked_prompts(model: TextToKanji, settings: DistillationSettings, captions
 def ways(teacher: TextToKanji, student: TextToKanji, settings: DistillationSettings) -> dict[str, Way]:
     """The teacher, and the student in each number of steps."""
     drawing: dict[str, Way] = {TEACHER: partial(draw, teacher.pipeline, settings=settings.teacher)}
-    for steps in (2**power for power in range(settings.steps.bit_length())):
+    for steps in range(1, settings.steps + 1):
         few = settings.teacher.model_copy(update={"sampler": FEW_STEPS, "steps": steps, "guidance_scale": 1})
         drawing[f"steps_{steps}"] = partial(draw, student.pipeline, settings=few)
     return drawing

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kanji_diffusion.core.settings import Settings
+from kanji_diffusion.diffusion.schedule import FEW_STEPS
 from kanji_diffusion.sampling.sampler import DrawingSettings
 from kanji_diffusion.training.settings import TrainingSettings
 
@@ -17,7 +18,14 @@ class DistillationSettings(Settings):
     compositions: float = Field(
         0.5, ge=0, le=1, description="Share of them that are new compositions, put together of parts of two kanji."
     )
-    steps: int = Field(2, ge=1, le=8, description="Steps of the student's longest drawing.")
+    steps: int = Field(2, ge=1, le=2, description="Steps in which the student is to draw; 2 for one and two.")
     training: TrainingSettings = Field(description="How the student is trained.")
     checked: int = Field(160, ge=8, description="Pictures that the report draws with teacher and student.")
     seed: int = Field(0, ge=0, lt=2**31, description="Chooses prompts and noise.")
+
+    @field_validator("teacher")
+    @classmethod
+    def _takes_many_steps(cls, teacher: DrawingSettings) -> DrawingSettings:
+        if teacher.sampler == FEW_STEPS:
+            raise ValueError(f"its sampler is {FEW_STEPS}, which is for models that were distilled; choose ddim")
+        return teacher

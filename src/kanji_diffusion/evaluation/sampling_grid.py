@@ -55,6 +55,8 @@ def compare_sampling(
     """
     chosen = rows_in_turn(samples, grid.prompts)
     samples, scores = samples.iloc[chosen], scores.iloc[chosen].reset_index(drop=True)
+    # No preset may take the place of what the grid sets.
+    sampling = sampling.model_copy(update={"preset": None})
     least_guidance: dict[tuple[str, int], pd.DataFrame] = {}
     rows = []
     for settings in _combinations(grid, sampling):

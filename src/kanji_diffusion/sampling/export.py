@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, TCDScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 
 from kanji_diffusion.core.errors import KanjiDiffusionError
 from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
@@ -20,14 +20,13 @@ from kanji_diffusion.diffusion.schedule import PROCESS, ScheduleSettings, sample
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoder, TextEncoderSettings, load_text_encoder
 from kanji_diffusion.glyphs.captions import CaptionSettings
 from kanji_diffusion.planning.planner import Planner
+from kanji_diffusion.sampling.sampler import is_distilled
 
 # Which text encoder a released model is loaded with.
 _TEXT = "text_encoder.json"
 _PLANNER = "planner"
 # Styles that were learnt after the training.
 _STYLES = "styles.json"
-
-
 _CARD = "README.md"
 _FEW_STEPS = """---
 library_name: diffusers
@@ -70,9 +69,8 @@ class TextToKanji:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that diffusers loads as a pipeline.
 
-        The planner, if there is one, goes to `planner/`; of a distilled model a card that says how to call it to
-        `README.md`; an adapter to `pytorch_lora_weights.safetensors`, which
-        `load_lora_weights` of that pipeline reads.
+        The planner, if there is one, goes to `planner/`; an adapter to `pytorch_lora_weights.safetensors`, which
+        `load_lora_weights` of that pipeline reads. A distilled model has a `README.md` that says how to call it.
         """
         self.pipeline.save_pretrained(folder)
         self._save_beside(Path(folder))
@@ -82,7 +80,7 @@ class TextToKanji:
             self.adapter.save_pretrained(folder)
         if self.planner:
             self.planner.save_pretrained(folder / _PLANNER)
-        if isinstance(self.pipeline.scheduler, TCDScheduler):
+        if is_distilled(self.pipeline):
             (folder / _CARD).write_text(_FEW_STEPS, encoding="utf-8")
         if self.styles:
             (folder / _STYLES).write_text(json.dumps(self.styles), encoding="utf-8")

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from kanji_diffusion.adaptation.drawing import reference_characters
 from kanji_diffusion.adaptation.face import read_face, refuse_unlike
+from kanji_diffusion.adaptation.references import reference_characters
 from kanji_diffusion.adaptation.report import adaptation_report, adaptation_sheet, read_styles, score_kept_back, told
 from kanji_diffusion.adaptation.settings import AdaptationSettings, FacePath
 from kanji_diffusion.adaptation.training import check_start, learn_style

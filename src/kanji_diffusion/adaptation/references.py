@@ -1,4 +1,4 @@
-"""What a model draws before it learns a face."""
+"""Which characters a model draws in its own styles before it learns a face."""
 
 from __future__ import annotations
 
