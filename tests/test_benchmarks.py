@@ -37,6 +37,10 @@ RUNS = {
         "--kills=2 --pairs=0 --nodes=render_glyphs.read_dictionary,render_glyphs.read_compositions",
         r"\| kills \| 2 \| 0 \|\n\| the same command again \| 1 \| 0 \|\n",
     ),
+    "cold_start": (
+        "--baseline=HEAD --rounds=0",
+        r"(.*\n)*\| the picture is written and its path printed \| \d+\.\d\d \| \d+\.\d\d \| \d+\.\d\d \|",
+    ),
     "component_recogniser": ("2 --env=test", r"never_seen +[1-9]\d* +[01]\.\d{3} "),
     "distillation": (
         "--student=released --pictures=8 --stock=2 --env=test",
@@ -74,8 +78,8 @@ RUNS = {
         r"\nall +6 +[01]\.\d+ (.*\n)*ink at the right stroke, \d kanji: [01]\.\d+ ",
     ),
 }
-# Those that measure each point in a process of its own.
-LONG = {"growth", "memory"}
+# Those that start processes of their own.
+LONG = {"cold_start", "growth", "memory"}
 
 
 def test_every_benchmark_is_run_here():

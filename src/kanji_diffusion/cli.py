@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from kanji_diffusion import hosting, prune, registry
+from kanji_diffusion import prune, registry
 from kanji_diffusion.core.errors import KanjiDiffusionError, TrainingInterrupted
 from kanji_diffusion.core.settings import sentence
 from kanji_diffusion.hooks import ProjectContext, project_root
@@ -211,6 +211,8 @@ def serve(env: str | None, port: int) -> None:
 @click.option("--port", default=5002, show_default=True, type=click.IntRange(1, 65535), help="Port on 127.0.0.1.")
 def page(env: str | None, model: str | None, port: int) -> None:
     """Show a page on which kanji are asked for, on this machine alone."""
+    from kanji_diffusion import hosting  # the web server takes a fifth of a second, and other commands have none
+
     with _plainly([]):
         context = KedroSession.create(project_root(), env=env).load_context()
         assert isinstance(context, ProjectContext)

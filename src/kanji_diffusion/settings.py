@@ -21,6 +21,8 @@ os.environ.setdefault("MLFLOW_ENABLE_SGC_RUN_RESUMPTION_FOR_DATABRICKS_JOBS", "f
 # quarter of the time.
 gc.disable()
 try:
+    from diffusers.utils.logging import disable_progress_bar
+
     from kanji_diffusion.configuration import ProjectConfigLoader, configure_project_logging
     from kanji_diffusion.glyphs.kanjivg import kanjivg_folder
     from kanji_diffusion.hooks import ProjectContext, ProjectHooks, local_artifacts, local_database, project_root
@@ -30,6 +32,7 @@ try:
 finally:
     gc.enable()
 
+disable_progress_bar()
 configure_project_logging(Path(project_root()))
 # conf/logging.yml says which warnings are shown.
 logging.captureWarnings(True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
-from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 from torchvision.models import vgg16
 
@@ -70,6 +69,8 @@ class ClipDistance(FeatureDistance):
     std: torch.Tensor
 
     def __init__(self, visual: nn.Module) -> None:
+        from open_clip.modified_resnet import ModifiedResNet  # takes half a second, and few commands compare pictures
+
         super().__init__()
         self.visual: Any = visual.requires_grad_(False).eval()
         # open_clip notes on a pretrained tower how its pictures were normalised; ours sees [-1, 1].

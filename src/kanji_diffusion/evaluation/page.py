@@ -7,10 +7,9 @@ import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import jinja2
-import matplotlib.figure
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -23,6 +22,9 @@ from kanji_diffusion.evaluation.report import reading_plot, sampling_plot, strok
 from kanji_diffusion.evaluation.strokes import stroke_measures
 from kanji_diffusion.imaging.grid import sheet
 from kanji_diffusion.imaging.pictures import decode_images, open_images
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS = 10
 _PAIRS, _MISREAD, _INVENTIONS, _ZERO_SHOT = 24, 48, 120, 80
@@ -200,7 +202,9 @@ def embed(image: Image.Image | np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _embed_plot(figure: matplotlib.figure.Figure) -> str:
+def _embed_plot(figure: Figure) -> str:
+    import matplotlib
+
     buffer = io.BytesIO()
     # Without a salt the names of its parts are drawn anew each time.
     with matplotlib.rc_context({"svg.hashsalt": "plot"}):

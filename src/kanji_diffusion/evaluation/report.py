@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.figure
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _INK, _REAL = "#33415c", "#c2571a"
 
 
-def reading_plot(groups: pd.DataFrame) -> matplotlib.figure.Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size, in inches."""
+    from matplotlib.figure import Figure  # takes half a second, and most commands plot nothing
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def reading_plot(groups: pd.DataFrame) -> Figure:
     """Reading score with 95 % intervals, a panel for each grouping.
 
     Args:
@@ -22,7 +31,7 @@ def reading_plot(groups: pd.DataFrame) -> matplotlib.figure.Figure:
     reading = groups[groups["measure"] == "reading.top1"]
     names = list(dict.fromkeys(reading["group"])) or ["style"]
     sizes = [max(2, (reading["group"] == name).sum()) for name in names]
-    figure = matplotlib.figure.Figure(figsize=(9, 3.2), layout="constrained")
+    figure = new_figure(9, 3.2)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False, width_ratios=sizes)[0]
     for axes, name in zip(panels, names, strict=True):
         part = reading[reading["group"] == name]
@@ -34,7 +43,7 @@ def reading_plot(groups: pd.DataFrame) -> matplotlib.figure.Figure:
     return figure
 
 
-def sampling_plot(grid: pd.DataFrame) -> matplotlib.figure.Figure:
+def sampling_plot(grid: pd.DataFrame) -> Figure:
     """What is read against guidance, by the recogniser and, if there is one, by the OCR engine.
 
     Args:
@@ -46,7 +55,7 @@ def sampling_plot(grid: pd.DataFrame) -> matplotlib.figure.Figure:
     """
     readers = {"top1": "recogniser", "ocr": "OCR engine"}
     readers = {name: label for name, label in readers.items() if grid[name].notna().any()}
-    figure = matplotlib.figure.Figure(figsize=(9, 3.2), layout="constrained")
+    figure = new_figure(9, 3.2)
     panels = figure.subplots(1, len(readers), sharey=True, squeeze=False)[0]
     for axes, (name, label) in zip(panels, readers.items(), strict=True):
         for (solver, steps), part in grid.groupby(["sampler", "steps"], sort=False):
@@ -61,14 +70,14 @@ def sampling_plot(grid: pd.DataFrame) -> matplotlib.figure.Figure:
     return figure
 
 
-def stroke_plot(scores: pd.DataFrame, real: pd.DataFrame) -> matplotlib.figure.Figure:
+def stroke_plot(scores: pd.DataFrame, real: pd.DataFrame) -> Figure:
     """Distributions of stroke width, ink and holes, of samples and of real glyphs.
 
     Args:
         scores: Rows with `width`, `ink` and `holes` of the samples.
         real: The same of real glyphs.
     """
-    figure = matplotlib.figure.Figure(figsize=(9, 2.6), layout="constrained")
+    figure = new_figure(9, 2.6)
     labels = {"width": "stroke width, share of the side", "ink": "share of the square that is ink", "holes": "holes"}
     for axes, (name, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
         both = np.concatenate([scores[name], real[name]])
@@ -80,14 +89,14 @@ def stroke_plot(scores: pd.DataFrame, real: pd.DataFrame) -> matplotlib.figure.F
     return figure
 
 
-def score_histograms(scores: pd.DataFrame, columns: Sequence[str]) -> matplotlib.figure.Figure:
+def score_histograms(scores: pd.DataFrame, columns: Sequence[str]) -> Figure:
     """Histograms of scores by style, those of the removed glyphs filled in red.
 
     Args:
         scores: Scored glyphs with `style`, `removed` (a reason or "") and `columns`.
         columns: The scores to show.
     """
-    figure = matplotlib.figure.Figure(figsize=(12, 3 * -(-len(columns) // 3)), layout="constrained")
+    figure = new_figure(12, 3 * -(-len(columns) // 3))
     places = figure.subplots(-(-len(columns) // 3), 3, squeeze=False).flat
     removed = scores[scores["removed"] != ""]
     for column, axes in zip(columns, places, strict=False):
@@ -103,8 +112,10 @@ def score_histograms(scores: pd.DataFrame, columns: Sequence[str]) -> matplotlib
     return figure
 
 
-def figure_image(figure: matplotlib.figure.Figure) -> Image.Image:
+def figure_image(figure: Figure) -> Image.Image:
     """The picture of a figure, for a dataset that saves it whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -7,19 +7,22 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-import matplotlib.figure
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from kanji_diffusion.evaluation.page import embed
+from kanji_diffusion.evaluation.report import new_figure
 from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.recipes.arms import IMPROVED, ORIGINAL, PRACTICES, STEPS, TODAY
 from kanji_diffusion.recipes.claims import SPREAD, equal, measure_title, null_check
 from kanji_diffusion.recipes.comparison import MEASURES, records
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ABOUT = (
     "The original: autoencoder and UNet of convolutions with BatchNorm and LeakyReLU; the timestep, as it is, "
@@ -60,7 +63,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def gain_plot(gains: pd.DataFrame) -> matplotlib.figure.Figure:
+def gain_plot(gains: pd.DataFrame) -> Figure:
     """What each practice brings in stroke overlap and in reading, added to the original and taken from the improved.
 
     Args:
@@ -69,7 +72,7 @@ def gain_plot(gains: pd.DataFrame) -> matplotlib.figure.Figure:
     part = gains[gains["practice"].notna() & (gains["compute"] == STEPS)]
     names = [name for name in PRACTICES if name in set(part["practice"])]
     shown = [name for name in _PLOTTED if part.loc[part["measure"] == name, "gain"].notna().any()] or ["overlap"]
-    figure = matplotlib.figure.Figure(figsize=(9, 1.2 + 0.36 * len(names)), layout="constrained")
+    figure = new_figure(9, 1.2 + 0.36 * len(names))
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, measure in zip(panels, shown, strict=True):
         for base, colour in _COLOURS.items():
@@ -199,9 +202,7 @@ def markdown(found: Sequence[Table], heading: str = "##") -> str:
     return "\n".join(parts)
 
 
-def render_page(
-    found: Sequence[Table], plot: matplotlib.figure.Figure, sheet: Image.Image, about: Sequence[str]
-) -> str:
+def render_page(found: Sequence[Table], plot: Figure, sheet: Image.Image, about: Sequence[str]) -> str:
     """The page: HTML that refers to nothing outside itself.
 
     Args:

@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import open_clip
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
-from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.tokenizer import HFTokenizer
-from open_clip.transform import PreprocessCfg
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
@@ -73,6 +68,8 @@ class ClipScorer:
 
     def __init__(self, model: Any, tokenizer: Any, config: dict[str, Any]) -> None:
         self.model, self.tokenizer, self.config = model.eval(), tokenizer, config
+        from open_clip.transform import PreprocessCfg  # open_clip takes half a second, and most commands score nothing
+
         self._preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,6 +86,8 @@ class ClipScorer:
     @property
     def has_stages(self) -> bool:
         """Whether the vision tower is a residual network, whose stages `stage_statistics` looks into."""
+        from open_clip.modified_resnet import ModifiedResNet
+
         return isinstance(self.model.visual, ModifiedResNet)
 
     @torch.no_grad()
@@ -202,6 +201,9 @@ def build_scorer(settings: ClipSettings, text: TextEncoderSettings) -> ClipScore
     """
     if settings.source != TRAINED:
         return _pretrained(settings, text)
+    from open_clip.model import CustomTextCLIP, set_model_preprocess_cfg
+    from open_clip.tokenizer import HFTokenizer
+
     # A text encoder that is trained along with a UNet is not there yet, and knows the words of its captions alone.
     text = TextEncoderSettings(source=BUNDLED, max_length=20) if text.source == TRAINED else text
     folder = str(text_encoder_folder(text))
@@ -224,6 +226,8 @@ def build_scorer(settings: ClipSettings, text: TextEncoderSettings) -> ClipScore
 
 def _pretrained(settings: ClipSettings, text: TextEncoderSettings, expected: str | None = None) -> ClipScorer:
     """The named model; `expected` is the SHA-256 that its local weights file had."""
+    import open_clip
+
     name, weights = settings.source, settings.pretrained
     if weights and Path(weights).is_file():
         weights = str(Path(weights).resolve())
