@@ -266,6 +266,7 @@ TABLE: list[tuple[str | tuple[str, ...] | Callable[[Path], object], str]] = [
     ("model=[a,b]", "Parameter `model` is ['a', 'b']: it must be text."),
     ("model={bad}/nowhere", "Parameter `model` is '{bad}/nowhere', but there is no model in {bad}/nowhere: give a"),
     (model("fonts"), "a folder with the model_index.json or config.json of a model, or `released`."),
+    ("model=distilled_model", "and there is none yet: make one with `kedro run --pipeline=distill`."),
     ("model=runwayml/stable-diffusion-v1-5", "but there is no model in runwayml/stable-diffusion-v1-5: give a version"),
     ("model=2020-01-01T00.00.00.000Z", "Parameter `model` is '2020-01-01T00.00.00.000Z', but there is no model in "),
     ("model=models:/nothing@champion", "There is no model at models:/nothing@champion in MLflow's registry at sqlite:"),

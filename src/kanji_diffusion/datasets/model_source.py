@@ -20,8 +20,8 @@ RELEASED = "released"
 REGISTRY = "models:/"
 """How a source in MLflow's registry begins."""
 _FINISHED = "text_to_kanji"
-FURTHER = ("adapted_model", "distilled_model")
-"""Models that are made of a finished one; each name means the newest."""
+FURTHER = {"adapted_model": "adapt", "distilled_model": "distill"}
+"""Models that are made of a finished one, and the pipelines that make them; each name means the newest."""
 
 
 class ModelResolver:
@@ -76,6 +76,11 @@ class ModelResolver:
             raise KanjiDiffusionError(
                 f"The released model is not in {folder}: bring it back with `git checkout`, or train a model with "
                 "`kedro run`."
+            )
+        if source in FURTHER:
+            raise KanjiDiffusionError(
+                f"Parameter `{parameter}` is '{source}', and there is none yet: make one with "
+                f"`kedro run --pipeline={FURTHER[source]}`."
             )
         raise KanjiDiffusionError(
             f"Parameter `{parameter}` is '{source}', but there is no model in {folder}: give {self._offer(name)}, a "
