@@ -1,5 +1,6 @@
 """Kedro's settings of this project."""
 
+import atexit
 import gc
 import logging
 import os
@@ -30,7 +31,11 @@ try:
     from kanji_diffusion.tracking.store import HTTP
     from kanji_diffusion.tracking_hooks import TrackingHooks
 finally:
+    # Later searches pass them over, too.
+    gc.freeze()
     gc.enable()
+# At the end they must be searched, or a library in C++ reports them as leaks.
+atexit.register(gc.unfreeze)
 
 disable_progress_bar()
 configure_project_logging(Path(project_root()))
