@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -183,11 +184,11 @@ def train_unet(given: Given, point: Point, folder: Path) -> float:
     return _speed(module, loss, dataset, stage.training, point, folder)
 
 
-def draw(given: Given, point: Point, folder: Path) -> float:
+def draw(given: Given, point: Point, folder: Path, preset: str = "fast") -> float:
     """Draw a batch of pictures, after one that warms up."""
     model, size = unet(given, point.side).eval().to(memory_format=torch.channels_last), point.batch
     states = torch.randn(size, given.tokens.shape[1], given.text.width)
-    settings = given.sampling.model_copy(update={"batch_size": size, "device": "cpu"})
+    settings = given.sampling.presets[preset].model_copy(update={"batch_size": size, "device": "cpu"})
     for _ in range(2):
         began = cpu_seconds()
         schedule = training_schedule(given.schedule)
@@ -282,12 +283,13 @@ def by_characters(given: Given, counts: list[int], first_rate: float) -> None:
 
 def by_size(given: Given, characters: int, sides: list[int]) -> None:
     """Every piece, at the same batch for all sizes."""
-    pieces = {
+    pieces: dict[str, tuple[_Piece, int]] = {
         "glyphs drawn": (render, 1),
         "encoded": (encode, 1),
         f"VAE (batch {_VAE_BATCH})": (train_vae, _VAE_BATCH),
         f"UNet (batch {_UNET_BATCH})": (train_unet, _UNET_BATCH),
         f"pictures (batch {_DRAWN})": (draw, _DRAWN),
+        "in one step": (partial(draw, preset="one"), _DRAWN),
     }
 
     def rows() -> Iterator[list[str]]:

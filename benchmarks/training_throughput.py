@@ -10,6 +10,7 @@ users run it, so that it has nothing of ours: not our threads, nor the memory th
 blocks, with a measurement of the matrix product between, so that whatever else the machine does befalls all alike.
 Ours trains with the example's optimizer, AdamW, and then with the stage's own, in the precision that the project
 chooses for this machine unless another is given; the example computes in float32 on a CPU, in which it is the faster.
+On a CPU the operators that forward and backward pass spend their time in are told, too.
 On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
 """
 
@@ -20,7 +21,7 @@ import gc
 import resource
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -38,9 +39,16 @@ from benchmarks.project import open_catalog
 from diffusers import UNet2DConditionModel
 from kedro.io import CatalogProtocol
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from kanji_diffusion.core.hardware import autocast_dtype, choose_device, set_threads
+from kanji_diffusion.core.hardware import (
+    attention_for_training,
+    autocast,
+    autocast_dtype,
+    choose_device,
+    set_threads,
+)
 from kanji_diffusion.core.randomness import SampleRandom
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.latents import LatentDataset, stage_glyphs
@@ -58,6 +66,14 @@ from kanji_diffusion.training.tracker import NullTracker
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _BLOCK = 4
+# What the operators are told as whose names contain this.
+_OPERATORS = {
+    "attention": "fused attention",
+    "convolution": "convolutions",
+    "mm": "matrix products",
+    "copy_": "copies and casts",
+    "norm": "normalisations",
+}
 _LARGE = {"channels": (256, 384, 512), "layers": 2}, {"channels": (96, 192, 256), "layers": 2}
 
 
@@ -119,6 +135,26 @@ def step_flops(unet: nn.Module, loss: DiffusionLoss, dataset: LatentDataset, set
     return counted.get_total_flops()
 
 
+def operator_shares(
+    unet: nn.Module, loss: DiffusionLoss, dataset: LatentDataset, settings: TrainingSettings, dtype: torch.dtype
+) -> dict[str, float]:
+    """Shares of the time of a forward and backward pass on a CPU, by kind of operator, the largest first."""
+    sample, device = torch.arange(settings.batch_size), torch.device("cpu")
+    random, autocasted = SampleRandom(0, sample), None if dtype == torch.float32 else dtype
+    batch = dataset.batch(sample % len(dataset), random)
+    for _ in range(2):  # the first warms up
+        with profile(activities=[ProfilerActivity.CPU]) as profiled, attention_for_training(device, autocasted):
+            with autocast(device, autocasted):
+                output = loss(unet, batch, random)
+            output.loss.backward()
+        unet.zero_grad()
+    spent: Counter[str] = Counter()
+    for event in profiled.key_averages():
+        kind = next((told for part, told in _OPERATORS.items() if part in event.key), "all else")
+        spent[kind] += event.self_cpu_time_total
+    return {kind: time / spent.total() for kind, time in spent.most_common()}
+
+
 def peak_memory(device: torch.device) -> float:
     """GiB: of the GPU, or of this process."""
     if device.type == "cuda":
@@ -131,6 +167,9 @@ def measure(
 ) -> None:
     """Train by our loop, with whoever takes turns with it, and print what was measured."""
     flops = step_flops(unet, loss, dataset, settings)
+    if turns.device.type == "cpu":
+        shares = operator_shares(unet, loss, dataset, settings, turns.dtype)
+        print(f"{name}: of a pass {', '.join(f'{share:.0%} {kind}' for kind, share in shares.items())}")
     with tempfile.TemporaryDirectory() as folder:
         train(unet, loss, dataset, settings, name=name, checkpoints=Path(folder), tracker=turns)
     ours = turns.typical("images_per_second")
