@@ -71,7 +71,7 @@ RUNS = {
     ),
     "training_throughput": (
         "2 float32 --stages=large --env=test",
-        r"of a pass .*\d % convolutions(.*\n)*.*example loop \d+\.\d images/s; ratio \d+\.\d",
+        r"of a pass .*\d% convolutions(.*\n)*.*example loop \d+\.\d images/s; ratio \d+\.\d",
     ),
     "stroke_order": (
         "--count=6 --drawn=2 --env=test",
