@@ -17,6 +17,8 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 # To look for a job of Databricks, MLflow would import IPython at the start of each run.
 os.environ.setdefault("MLFLOW_ENABLE_SGC_RUN_RESUMPTION_FOR_DATABRICKS_JOBS", "false")
+# conf/logging.yml says which warnings are shown; MLflow warns of its own code while it is imported.
+logging.captureWarnings(True)
 
 # The libraries make objects by the million that stay: searching them for garbage while they are imported would take a
 # quarter of the time.
@@ -39,8 +41,6 @@ atexit.register(gc.unfreeze)
 
 disable_progress_bar()
 configure_project_logging(Path(project_root()))
-# conf/logging.yml says which warnings are shown.
-logging.captureWarnings(True)
 
 # A run goes on while MLflow is away, so that a short wait will do.
 for _name, _value in HTTP.items():
