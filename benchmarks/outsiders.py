@@ -1,7 +1,7 @@
 """Measures whether the metrics rank pictures rightly of which one knows how good they are.
 
 Run after `make run`, from the project's root:
-`.venv/bin/python -m benchmarks.outsiders [--font NAME] [--steps N] [--characters N] [--env E]`.
+`.venv/bin/python -m benchmarks.outsiders [--font NAME] [--steps N] [--characters N] [--sheet PNG] [--env E]`.
 Scored as `kedro run --pipeline=score` does it, on the same characters: a font that nothing was trained on, the newest
 `samples`, training glyphs with a little noise (a machine that copies), the samples under the names of other characters,
 and a stock model: a UNet of the same size trained for N steps by diffusers' example loop on captions that tell the
@@ -22,6 +22,7 @@ from benchmarks.project import open_catalog
 from diffusers import PNDMScheduler, StableDiffusionPipeline
 from kedro.io import CatalogProtocol
 
+from kanji_diffusion.core.spread import evenly
 from kanji_diffusion.diffusion import vae as vaes
 from kanji_diffusion.diffusion.schedule import training_schedule
 from kanji_diffusion.diffusion.text import BUNDLED, TextEncoderSettings, load_text_encoder
@@ -30,6 +31,7 @@ from kanji_diffusion.evaluation.ruler import Ruler
 from kanji_diffusion.glyphs import fonts, render
 from kanji_diffusion.glyphs.captions import meaning_captions
 from kanji_diffusion.glyphs.compositions import Compositions
+from kanji_diffusion.imaging.grid import labelled_sheet
 from kanji_diffusion.imaging.pictures import decode_images, encode_images
 from kanji_diffusion.training.settings import TrainingSettings
 
@@ -45,6 +47,7 @@ _COLUMNS = {
     "KID": "distance.kid",
 }
 _NOISE = 12
+_SHOWN = 20
 _FONT, _MODEL, _COPIES, _NAMES, _STOCK = "a font", "this model", "copies with noise", "other names", "stock model"
 # Which of two is larger, by a column: what one knows beforehand.
 _ORDERS = (
@@ -162,6 +165,7 @@ def main() -> None:
     parser.add_argument("--font", default="VL-Gothic-Regular.ttf", help="a file of data/01_raw/fonts")
     parser.add_argument("--steps", type=int, default=1500, help="of the stock model; 0 leaves it out")
     parser.add_argument("--characters", type=int, default=160)
+    parser.add_argument("--sheet", type=Path, help="where a PNG with some pictures of each is written")
     given = parser.parse_args()
     print(__doc__.splitlines()[0], flush=True)
     with open_catalog(given.env) as catalog:
@@ -176,6 +180,9 @@ def main() -> None:
         }
         if given.steps:
             tables[_STOCK] = stock_pictures(catalog, asked, given.steps)
+    if given.sheet:
+        some = {name: decode_images(pictures.iloc[evenly(len(pictures), _SHOWN)]) for name, pictures in tables.items()}
+        labelled_sheet(some).save(given.sheet)
     found = {}
     for name, pictures in tables.items():
         report = ruler.score(pictures, None)[2]
