@@ -24,7 +24,7 @@ test: env data chromium lint ## Set up, bring the data, check style, types and i
 test-cluster: env data ## Run the tests that start Ray, some minutes on two cores
 	@$(bin)/pytest -m ray
 
-test-long: env data ## Run the tests of large models and of memory, some minutes on two cores
+test-long: env data ## Run the tests that take longest, such as those of large models
 	@$(bin)/pytest -m long
 
 env: ## Make .venv hold what requirements.lock names

@@ -6,7 +6,7 @@ Scored as `kedro run --pipeline=score` does it, on the same characters: a font t
 `samples`, training glyphs with a little noise (a machine that copies), the samples under the names of other characters,
 and a stock model: a UNet of the same size trained for N steps by diffusers' example loop on captions that tell the
 meaning alone, at full resolution, drawn by 50 steps of PNDM at guidance 7.5.
-Prints the table, and which of the orders that one knows do not hold.
+Prints the table, and which of the orders that one expects do not hold.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _COLUMNS = {
 _NOISE = 12
 _SHOWN = 20
 _FONT, _MODEL, _COPIES, _NAMES, _STOCK = "a font", "this model", "copies with noise", "other names", "stock model"
-# Which of two is larger, by a column: what one knows beforehand.
+# Which of two is larger, by a column: what one expects beforehand.
 _ORDERS = (
     ("OCR", _FONT, _NAMES),
     ("OCR", _COPIES, _NAMES),
@@ -196,7 +196,7 @@ def main() -> None:
         for column, more, less in known
         if not table[column][more] > table[column][less]
     ]
-    print(f"{len(known) - len(wrong)} of {len(known)} known orders hold. {'; '.join(wrong)}")
+    print(f"{len(known) - len(wrong)} of {len(known)} expected orders hold. {'; '.join(wrong)}")
 
 
 def _figure(report: dict[str, dict[str, float]], path: str) -> float:

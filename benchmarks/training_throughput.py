@@ -10,7 +10,7 @@ users run it, so that it has nothing of ours: not our threads, nor the memory th
 blocks, with a measurement of the matrix product between, so that whatever else the machine does befalls all alike.
 Ours trains with the example's optimizer, AdamW, and then with the stage's own, in the precision that the project
 chooses for this machine unless another is given; the example computes in float32 on a CPU, in which it is the faster.
-On a CPU the operators that forward and backward pass spend their time in are told, too.
+On a CPU it also prints which kinds of operators forward and backward pass spend their time in.
 On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
 """
 
@@ -66,7 +66,7 @@ from kanji_diffusion.training.tracker import NullTracker
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _BLOCK = 4
-# What the operators are told as whose names contain this.
+# Part of an operator's name -> its kind; the first that fits counts.
 _OPERATORS = {
     "attention": "fused attention",
     "convolution": "convolutions",
@@ -136,15 +136,15 @@ def step_flops(unet: nn.Module, loss: DiffusionLoss, dataset: LatentDataset, set
 
 
 def operator_shares(
-    unet: nn.Module, loss: DiffusionLoss, dataset: LatentDataset, settings: TrainingSettings, dtype: torch.dtype
+    unet: nn.Module, loss: DiffusionLoss, dataset: LatentDataset, settings: TrainingSettings
 ) -> dict[str, float]:
     """Shares of the time of a forward and backward pass on a CPU, by kind of operator, the largest first."""
     sample, device = torch.arange(settings.batch_size), torch.device("cpu")
-    random, autocasted = SampleRandom(0, sample), None if dtype == torch.float32 else dtype
+    random, dtype = SampleRandom(0, sample), autocast_dtype(device, settings.precision)
     batch = dataset.batch(sample % len(dataset), random)
     for _ in range(2):  # the first warms up
-        with profile(activities=[ProfilerActivity.CPU]) as profiled, attention_for_training(device, autocasted):
-            with autocast(device, autocasted):
+        with profile(activities=[ProfilerActivity.CPU]) as profiled, attention_for_training(device, dtype):
+            with autocast(device, dtype):
                 output = loss(unet, batch, random)
             output.loss.backward()
         unet.zero_grad()
@@ -168,7 +168,7 @@ def measure(
     """Train by our loop, with whoever takes turns with it, and print what was measured."""
     flops = step_flops(unet, loss, dataset, settings)
     if turns.device.type == "cpu":
-        shares = operator_shares(unet, loss, dataset, settings, turns.dtype)
+        shares = operator_shares(unet, loss, dataset, settings)
         print(f"{name}: of a pass {', '.join(f'{share:.0%} {kind}' for kind, share in shares.items())}")
     with tempfile.TemporaryDirectory() as folder:
         train(unet, loss, dataset, settings, name=name, checkpoints=Path(folder), tracker=turns)

@@ -58,7 +58,7 @@ RUNS = {
         "--samples=6 --real=2 --env=test",
         r"\nsamples +6 +0\.9.* 6\nreal glyphs, 64 px +14 +0\.9(.*\n)*OTF: .* sanitizer: accepted\n(.*\n)*PNG: read",
     ),
-    "outsiders": ("--steps=2 --characters=4 --env=test", r"(.*\n)*\d of 9 known orders hold\."),
+    "outsiders": ("--steps=2 --characters=4 --env=test", r"(.*\n)*\d of 9 expected orders hold\."),
     "planner": ("--plans=1 --every=400 --env=test", r"component, 3 meanings +5 +1\d{3} +0\.\d+ "),
     "recipes": (
         "default --images=16 --seeds=1 --pictures=4 --env=test",

@@ -67,9 +67,9 @@ class ClipScorer:
     """
 
     def __init__(self, model: Any, tokenizer: Any, config: dict[str, Any]) -> None:
-        self.model, self.tokenizer, self.config = model.eval(), tokenizer, config
         from open_clip.transform import PreprocessCfg  # open_clip takes half a second, and most commands score nothing
 
+        self.model, self.tokenizer, self.config = model.eval(), tokenizer, config
         self._preprocess = PreprocessCfg(**model.visual.preprocess_cfg)
 
     def __getstate__(self) -> dict[str, Any]:
