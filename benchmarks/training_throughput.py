@@ -1,7 +1,7 @@
 """Measures how many images a second a UNet is trained on, beside diffusers' example and the machine's matrix product.
 
 Run after `make run`, from the project's root:
-`.venv/bin/python -m benchmarks.training_throughput [blocks [precision]] [--stages NAME ...] [--env E]`.
+`.venv/bin/python -m benchmarks.training_throughput [blocks [precision]] [--stages NAME ...] [--compile] [--env E]`.
 For each stage of the configuration, our loop (latents and captions prepared beforehand) and a loop that works as
 diffusers' `train_text_to_image` example does (pictures decoded, encoded by the autoencoder and captions by the text
 encoder at every step) train the same UNet on the same glyphs in batches of the same size. A text encoder that ours
@@ -9,7 +9,8 @@ trains along is trained along by the example too, which freezes its own. The exa
 users run it, so that it has nothing of ours: not our threads, nor the memory that we keep. They take turns in short
 blocks, with a measurement of the matrix product between, so that whatever else the machine does befalls all alike.
 Ours trains with the example's optimizer, AdamW, and then with the stage's own, in the precision that the project
-chooses for this machine unless another is given; the example computes in float32 on a CPU, in which it is the faster.
+chooses for this machine unless another is given, and with `--compile` compiled by torch.compile; the example computes
+in float32 on a CPU, in which it is the faster.
 On a CPU it also prints which kinds of operators forward and backward pass spend their time in.
 On a GPU, UNets of about 35 and 137 million weights at 32 × 32 latents follow.
 """
@@ -283,7 +284,7 @@ def examples_rate(example: Iterator[None], batch: int, device: torch.device) -> 
 
 
 def configured_stages(
-    env: str | None, names: list[str], blocks: int, precision: Precision, device: torch.device
+    env: str | None, names: list[str], blocks: int, precision: Precision, compiled: bool, device: torch.device
 ) -> None:
     """The stages of the project's configuration, or those named, against the example's loop."""
     with open_catalog(env) as catalog:
@@ -301,6 +302,7 @@ def configured_stages(
                     settings = stage.training.model_copy(
                         update={"steps": blocks * _BLOCK, "report_every": _BLOCK, "sheet_every": 0}
                         | {"checkpoint_every": 10**6, "optimizer": optimizer, "precision": precision}
+                        | ({"compile": "on"} if compiled else {})
                     )
                     trained: nn.Module = deepcopy(unet)
                     if found.trains_text:
@@ -339,12 +341,13 @@ def main() -> None:
     parser.add_argument("blocks", nargs="?", type=int, default=12, help="of four steps; the first warms up")
     parser.add_argument("precision", nargs="?", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--stages", nargs="+", default=[], metavar="NAME", help="all that are configured by default")
+    parser.add_argument("--compile", action="store_true", help="ours by torch.compile, on a CPU too")
     parser.add_argument("--env")
     asked = parser.parse_args()
     print(__doc__.splitlines()[0], flush=True)
     set_threads()
     device = choose_device()
-    configured_stages(asked.env, asked.stages, asked.blocks, asked.precision, device)
+    configured_stages(asked.env, asked.stages, asked.blocks, asked.precision, asked.compile, device)
     if device.type == "cuda":
         large_unets(device)
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from kanji_diffusion.core.cluster import ClusterSettings
 from kanji_diffusion.core.errors import KanjiDiffusionError
-from kanji_diffusion.core.hardware import choose_device
+from kanji_diffusion.core.hardware import choose_device, require_compiler
 from kanji_diffusion.core.settings import model_of, sentence
 from kanji_diffusion.datasets.model_source import ModelResolver
 from kanji_diffusion.diffusion.compatibility import check_start
@@ -259,18 +259,21 @@ def _check_lora(stages: Mapping[str, StageSettings]) -> None:
 
 
 def check_devices(parameters: Mapping[str, Any], paths: Iterable[str]) -> None:
-    """Refuse a device that is not there, before hours of work lead to the model that is to use it.
+    """Refuse a device or a compiler that is not there, before hours of work lead to the model that is to use it.
 
     Args:
         parameters: What `validated` returned.
         paths: Those that are read.
 
     Raises:
-        KanjiDiffusionError: If torch cannot use a device.
+        KanjiDiffusionError: If torch cannot use a device, or cannot compile.
     """
     for path in paths:
-        for name, device in _devices(_value(parameters, path), path):
-            choose_device(device, name)
+        for name, value in _entries(_value(parameters, path), path):
+            if name.endswith(".device"):
+                choose_device(value, name)
+            elif name.endswith(".compile") and value == "on":
+                require_compiler(name)
 
 
 def check_sources(parameters: Mapping[str, Any], paths: Container[str], models: Callable[[], ModelResolver]) -> None:
@@ -291,11 +294,11 @@ def check_sources(parameters: Mapping[str, Any], paths: Container[str], models: 
         check_start(source, unet, vae, parameters["text_encoder"], parameters["schedule"])
 
 
-def _devices(group: Any, path: str) -> Iterator[tuple[str, str]]:
+def _entries(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All parameters under `path`, each with its whole name."""
+    yield path, group
     for name, value in group if isinstance(group, BaseModel) else ():
-        if name == "device":
-            yield f"{path}.device", value
-        yield from _devices(value, f"{path}.{name}")
+        yield from _entries(value, f"{path}.{name}")
 
 
 def _check_batches(parameters: Mapping[str, Any], stages: Mapping[str, StageSettings]) -> None:

@@ -3,12 +3,14 @@
 import logging
 from contextlib import nullcontext
 
+import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch.nn.attention import SDPBackend
 
 from kanji_diffusion.core import hardware
-from kanji_diffusion.core.hardware import autocast
+from kanji_diffusion.core.errors import KanjiDiffusionError
+from kanji_diffusion.core.hardware import autocast, require_compiler
 
 CPU = torch.device("cpu")
 
@@ -50,3 +52,9 @@ def test_what_models_are_trained_in_is_told_once(caplog):
         for dtype in (None, torch.bfloat16, None):
             hardware.tell_once(CPU, dtype)
     assert caplog.messages == ["Models are trained on cpu in float32.", "Models are trained on cpu in bfloat16."]
+
+
+def test_to_compile_without_a_compiler_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(KanjiDiffusionError, match=r"`vae\.training\.compile` is on, .* no-such-compiler, which is not"):
+        require_compiler("vae.training.compile")

@@ -1,6 +1,7 @@
 """The training loop: it learns, continues to the bit, skips what is not finite, and tells what it does."""
 
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -61,6 +62,19 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(line, tmp_path, st
     assert equal(straight, resumed)
     assert loss.calls == 60 - step - 1
     assert is_finished(folder)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_compiled_module_learns_the_same_and_ends_with_the_same_bits_after_a_stop(line, tmp_path):
+    plain = train(line()[0], SquareLoss(), *line()[1:], name="line")
+    module, dataset, settings = line(compile="on")
+    straight = train(line()[0], SquareLoss(), dataset, settings, name="line")
+    with pytest.raises(TrainingInterrupted):
+        train(module, Stopping(33), dataset, settings, name="line", checkpoints=tmp_path)
+    resumed = train(line()[0], SquareLoss(), dataset, settings, name="line", checkpoints=tmp_path)
+    assert equal(straight, resumed)
+    for compiled, eager in zip(straight.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(compiled, eager)
 
 
 def test_parts_of_a_batch_give_the_whole_batchs_result(line):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +82,23 @@ def choose_device(device: str = "auto", parameter: str = "device") -> torch.devi
             f"Parameter `{parameter}` is '{device}', which torch cannot use here ({reason.rstrip('.')}): "
             "set it to auto, cpu or a device of this machine."
         ) from error
+
+
+def require_compiler(parameter: str) -> None:
+    """Refuse to compile where there is no C++ compiler, which torch.compile needs.
+
+    Args:
+        parameter: What the error calls the parameter that asks for it.
+
+    Raises:
+        KanjiDiffusionError: If the compiler that torch would call is not there.
+    """
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise KanjiDiffusionError(
+            f"Parameter `{parameter}` is on, but torch.compile needs the C++ compiler {compiler}, which is not there: "
+            "install it (on Debian `apt install g++`), or set the parameter to off."
+        )
 
 
 @cache

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 
+from kanji_diffusion.imaging.warp import dilate
+
 _MIDDLE = (0.25, 0.75)
 _BATCH = 4096
 # Share of the side over which a smudge reaches, from the least to the most.
@@ -92,8 +94,7 @@ def smudge(ink: torch.Tensor, kind: torch.Tensor, reach: torch.Tensor) -> torch.
     for share in _REACHES:
         size = 2 * round(share * ink.shape[-1] / 2) + 1
         blurred = _box(_box(ink, size), size)
-        grown = F.max_pool2d(ink, size, stride=1, padding=size // 2)
-        closed = 1 - F.max_pool2d(1 - grown, size, stride=1, padding=size // 2)
+        closed = 1 - dilate(1 - dilate(ink, size // 2), size // 2)
         levels.append(torch.where((kind < 0.5)[:, None, None, None], blurred, _box(closed, 3)))
     level = (reach * len(levels)).long()
     return torch.stack(levels)[level, torch.arange(len(ink))]

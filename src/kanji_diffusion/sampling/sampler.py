@@ -36,7 +36,7 @@ AfterStep = Callable[[int, int], None]
 """Called after each step of a batch with the steps done of it and their number; what it raises ends the drawing."""
 
 # Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
-_CPU_BATCH, _CPU_HALF_BATCH, _ACCELERATOR_BATCH = 8, 32, 64
+_CPU_BATCH, _ACCELERATOR_BATCH = 32, 64
 
 
 class DrawingSettings(Settings):
@@ -148,7 +148,8 @@ def place(model: StableDiffusionPipeline, settings: DrawingSettings, pictures: i
         settings = settings.for_model(model)
     _check_steps(model, settings)
     model.to(choose_device(settings.device))
-    model.unet.to(memory_format=torch.channels_last)
+    for network in (model.unet, model.vae):
+        network.to(memory_format=torch.channels_last)
     return _settle(settings, model.unet, model.vae, pictures)
 
 
@@ -166,11 +167,10 @@ def _settle(
     """Choose what is left to choose.
 
     A batch size that is not given is the largest power of two whose pictures fit in half of the free memory: up to
-    8 on a CPU, 32 in bfloat16, up to 64 elsewhere. Fewer `pictures` are one batch, of the next power of two.
+    32 on a CPU, up to 64 elsewhere. Fewer `pictures` are one batch, of the next power of two.
     """
     device = unet.device
-    halved = autocast_dtype(device, settings.precision) is not None
-    batch_size = _ACCELERATOR_BATCH if device.type != "cpu" else _CPU_HALF_BATCH if halved else _CPU_BATCH
+    batch_size = _CPU_BATCH if device.type == "cpu" else _ACCELERATOR_BATCH
     if settings.batch_size is not None:
         batch_size = settings.batch_size
     else:
@@ -178,7 +178,7 @@ def _settle(
             batch_size = min(batch_size, 2 ** (pictures - 1).bit_length())
         while batch_size > 1 and 2 * batch_size * _bytes_per_picture(unet, vae) > _free_memory(device):
             batch_size //= 2
-    precision = "bfloat16" if halved else "float32"
+    precision = "bfloat16" if autocast_dtype(device, settings.precision) else "float32"
     return settings.model_copy(update={"batch_size": batch_size, "precision": precision, "device": str(device)})
 
 

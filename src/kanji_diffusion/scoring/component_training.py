@@ -182,8 +182,10 @@ class ComponentLoss:
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=_IGNORED)
         held, empty = ((labels > NOTHING).flatten(), (labels == NOTHING).flatten())
         loss = torch.stack([(each * part).sum() / part.sum().clamp(min=1) for part in (held, empty)]).sum()
-        right = (logits.argmax(dim=2) == labels) & (labels > NOTHING)
-        share = right.sum(dim=1) / (labels > NOTHING).sum(dim=1)
+        full = labels > NOTHING
+        right = full.clone()
+        right[full] = logits[full].argmax(dim=1) == labels[full]
+        share = right.sum(dim=1) / full.sum(dim=1)
         return LossOutput(loss, {"right": share})
 
 

@@ -33,7 +33,7 @@ from kanji_diffusion.training.tracker import Tracker
 
 _WORST = 48
 # Glyphs, spread evenly, whose reconstructions are measured.
-_MEASURED = 2500
+_MEASURED = 1000
 
 
 class Crop(RootModel[int]):
@@ -67,7 +67,7 @@ def train_vae(
 def measure_reconstructions(
     vae: AutoencoderKL, glyphs: pd.DataFrame, recogniser: ResNetForImageClassification
 ) -> tuple[dict[str, Any], Image.Image]:
-    """How faithfully glyphs of held-out faces, at most 2,500, survive the autoencoder, and a sheet of the worst."""
+    """How faithfully glyphs of held-out faces, at most 1,000, survive the autoencoder, and a sheet of the worst."""
     held = glyphs[glyphs["held_out"]] if glyphs["held_out"].any() else glyphs
     held = held[held["view"] == 0]
     held = held.iloc[evenly(len(held), _MEASURED)]
