@@ -127,7 +127,7 @@ def test_half_precision_draws_almost_the_same_picture(model):
 
 def test_the_batch_is_what_fits_in_half_of_the_free_memory(model, monkeypatch):
     each = sampling._bytes_per_picture(model.unet, model.vae)
-    for free, batch_size in ((1, 1), (4 * each, 2), (7 * each, 2), (1000 * each, 32)):
+    for free, batch_size in ((1, 1), (4 * each, 2), (7 * each, 2), (1000 * each, 64)):
         monkeypatch.setattr(sampling, "_free_memory", lambda device, free=free: free)
         assert place(model, DrawingSettings(device="cpu")).batch_size == batch_size
         assert place(model, DrawingSettings(device="cpu", batch_size=5)).batch_size == 5
@@ -138,7 +138,7 @@ def test_few_pictures_are_one_batch_as_far_as_the_memory_goes(model, monkeypatch
         return [place(model, settings, pictures).batch_size for pictures in (1, 2, 3, 4, 5, 33, 1000)]
 
     each = sampling._bytes_per_picture(model.unet, model.vae)
-    for free, expected in ((1000 * each, [1, 2, 4, 4, 8, 32, 32]), (4 * each, [1, 2, 2, 2, 2, 2, 2])):
+    for free, expected in ((1000 * each, [1, 2, 4, 4, 8, 64, 64]), (4 * each, [1, 2, 2, 2, 2, 2, 2])):
         monkeypatch.setattr(sampling, "_free_memory", lambda device, free=free: free)
         assert batch_sizes(DrawingSettings(device="cpu")) == expected
         assert set(batch_sizes(DrawingSettings(device="cpu", batch_size=5))) == {5}

@@ -36,7 +36,7 @@ AfterStep = Callable[[int, int], None]
 """Called after each step of a batch with the steps done of it and their number; what it raises ends the drawing."""
 
 # Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
-_CPU_BATCH, _ACCELERATOR_BATCH = 32, 64
+_BATCH = 64
 
 
 class DrawingSettings(Settings):
@@ -166,16 +166,12 @@ def _settle(
 ) -> DrawingSettings:
     """Choose what is left to choose.
 
-    A batch size that is not given is the largest power of two whose pictures fit in half of the free memory: up to
-    32 on a CPU, up to 64 elsewhere. Fewer `pictures` are one batch, of the next power of two.
+    A batch size that is not given is the largest power of two, up to 64, whose pictures fit in half of the free memory.
+    Fewer `pictures` are one batch, of the next power of two.
     """
     device = unet.device
-    batch_size = _CPU_BATCH if device.type == "cpu" else _ACCELERATOR_BATCH
-    if settings.batch_size is not None:
-        batch_size = settings.batch_size
-    else:
-        if pictures:
-            batch_size = min(batch_size, 2 ** (pictures - 1).bit_length())
+    batch_size = settings.batch_size or min(_BATCH, 2 ** ((pictures or _BATCH) - 1).bit_length())
+    if settings.batch_size is None:
         while batch_size > 1 and 2 * batch_size * _bytes_per_picture(unet, vae) > _free_memory(device):
             batch_size //= 2
     precision = "bfloat16" if autocast_dtype(device, settings.precision) else "float32"
