@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -35,7 +36,7 @@ _MANY_STEPS, _FEW_STEPS = "fast", "two"
 AfterStep = Callable[[int, int], None]
 """Called after each step of a batch with the steps done of it and their number; what it raises ends the drawing."""
 
-# Pictures at once that keep the hardware busy; more are hardly faster, and a short batch costs as much as a full one.
+# Pictures at once that keep the hardware busy; more are hardly faster.
 _BATCH = 64
 
 
@@ -61,7 +62,7 @@ class DrawingSettings(Settings):
         None,
         ge=1,
         le=1024,
-        description="Pictures drawn at once; null for what suits the memory and, in `generate`, their number.",
+        description="Pictures drawn at once; null for equal batches of at most 64, as far as the memory goes.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="Of the network; auto is bfloat16 where the hardware has units for it."
@@ -139,7 +140,7 @@ def place(model: StableDiffusionPipeline, settings: DrawingSettings, pictures: i
     Args:
         model: A finished model.
         settings: As they are given.
-        pictures: How many are to be drawn, which a batch size that is not given follows; None for many.
+        pictures: How many are to be drawn, in equal batches if their size is not given; None for many.
 
     Raises:
         KanjiDiffusionError: If the device is not there, or the sampler is not one for this model.
@@ -166,14 +167,16 @@ def _settle(
 ) -> DrawingSettings:
     """Choose what is left to choose.
 
-    A batch size that is not given is the largest power of two, up to 64, whose pictures fit in half of the free memory.
-    Fewer `pictures` are one batch, of the next power of two.
+    Batches whose size is not given are as equal as they can be, since a short one costs as much as the others: of at
+    most 64 pictures, halved until they fit in half of the free memory.
     """
-    device = unet.device
-    batch_size = settings.batch_size or min(_BATCH, 2 ** ((pictures or _BATCH) - 1).bit_length())
-    if settings.batch_size is None:
-        while batch_size > 1 and 2 * batch_size * _bytes_per_picture(unet, vae) > _free_memory(device):
-            batch_size //= 2
+    device, batch_size = unet.device, settings.batch_size
+    if batch_size is None:
+        most = _BATCH
+        while most > 1 and 2 * most * _bytes_per_picture(unet, vae) > _free_memory(device):
+            most //= 2
+        count = pictures or most
+        batch_size = math.ceil(count / math.ceil(count / most))
     precision = "bfloat16" if autocast_dtype(device, settings.precision) else "float32"
     return settings.model_copy(update={"batch_size": batch_size, "precision": precision, "device": str(device)})
 
@@ -229,7 +232,7 @@ def sample(
     Raises:
         KanjiDiffusionError: If the sampler is unknown or does not suit the schedule.
     """
-    settings = _settle(settings, unet, vae)
+    settings = _settle(settings, unet, vae, len(seeds))
     dtype = autocast_dtype(vae.device, settings.precision)
     pictures: list[np.ndarray] = []
     for latents in _batches(unet, schedule, states, negative, seeds, settings, after_step):
@@ -252,7 +255,7 @@ def sample_latents(
     settings: DrawingSettings,
 ) -> torch.Tensor:
     """What `sample` decodes: latents `[N, C, h, w]` of one picture for each caption, on the CPU."""
-    settings = _settle(settings, unet, vae)
+    settings = _settle(settings, unet, vae, len(seeds))
     batches = _batches(unet, schedule, states, negative, seeds, settings)
     return torch.cat([latents.cpu() for latents in batches])[: len(seeds)]
 
@@ -351,7 +354,7 @@ def draw(
         KanjiDiffusionError: If a prompt is too long, the device is not there, or the sampler is unknown or does not
             suit the model.
     """
-    settings = place(model, settings)
+    settings = place(model, settings, len(prompts))
     encoder = TextEncoder(model.tokenizer, model.text_encoder)
     distinct = list(dict.fromkeys(prompts))
     states = encoder.states([negative_prompt, *distinct])
