@@ -11,7 +11,7 @@ Its prompts are the captions that characters are drawn from.
   (50 PNDM steps, guidance 7.5, lists of prompts and generators), in turn, and prints the ratio of their speeds.
 - `candidates` prints the reading score when the best of 1, 2 and 4 is kept by the recogniser, and the cost. The same
   recogniser then reads what it chose: an upper bound for any other reader.
-- `few` prints what 1, 2, 4, ... pictures take as `generate` draws them with `fast`, in turn with 8 of a batch of 8.
+- `few` prints what 1, 2, 4, ... pictures take with `fast`, in turn.
 
 All take less than eight minutes on two cores.
 """
@@ -78,7 +78,7 @@ class Bench:
         with rows_of(self.model.unet) as rows:
             pictures = draw(self.model, self.prompts[:count], self.seeds[:count], settings)
         seconds, right = (time.perf_counter() - began) / len(pictures), self.right(pictures)
-        size = place(self.model, settings).batch_size or 1
+        size = place(self.model, settings, len(pictures)).batch_size or 1
         calls = sum(rows) / (-(-len(pictures) // size) * size)
         print(f"{name(settings)}: {calls:.0f} calls, {seconds:.3f} s a picture, read {self.told(right)}", flush=True)
         return calls, right.mean()
@@ -146,7 +146,7 @@ def stock(bench: Bench, options: argparse.Namespace) -> None:
     seconds = dict.fromkeys(ways, 0.0)
     prompts, seeds = bench.prompts[: options.stock], bench.seeds[: options.stock]
     for draws in ways.values():
-        draws(prompts[:1], seeds[:1])
+        draws(prompts[: options.stock_list], seeds[: options.stock_list])
     for first in range(0, len(prompts), options.stock_list):
         here = slice(first, first + options.stock_list)
         for way, draws in ways.items():
@@ -185,7 +185,6 @@ def few(bench: Bench, options: argparse.Namespace) -> None:
     """What few pictures cost, drawn as `generate` draws them."""
     fast = bench.presets["fast"]
     ways = {f"{count}": (count, place(bench.model, fast, count)) for count in _FEW if count <= len(bench.prompts)}
-    ways["8 together"] = (8, place(bench.model, fast))
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(1 + options.rounds):
         for way, (count, settings) in ways.items():

@@ -475,5 +475,16 @@ def test_a_bad_input_is_answered_in_a_sentence(
     assert written(project) == before
 
 
+def test_a_compilation_without_a_compiler_is_refused_before_the_run(
+    project: Path, kedro_run_here: Callable[..., click.testing.Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = written(project)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    result = kedro_run_here("--params=recogniser.training.compile=on,recogniser.training.device=cpu")
+    assert result.exit_code > 0 and "Traceback" not in result.output
+    assert "Error: Parameter `recogniser.training.compile` is on, but torch.compile needs" in result.stderr
+    assert written(project) == before
+
+
 def test_the_table_is_long() -> None:
     assert len(TABLE) >= 60

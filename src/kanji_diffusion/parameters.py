@@ -272,8 +272,9 @@ def check_devices(parameters: Mapping[str, Any], paths: Iterable[str]) -> None:
         for name, value in _entries(_value(parameters, path), path):
             if name.endswith(".device"):
                 choose_device(value, name)
-            elif name.endswith(".compile") and value == "on":
-                require_compiler(name)
+            compiled = isinstance(value, TrainingSettings) and value.compile == "on"
+            if compiled and choose_device(value.device, f"{name}.device").type == "cpu":
+                require_compiler(f"{name}.compile")
 
 
 def check_sources(parameters: Mapping[str, Any], paths: Container[str], models: Callable[[], ModelResolver]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -94,10 +95,11 @@ def require_compiler(parameter: str) -> None:
         KanjiDiffusionError: If the compiler that torch would call is not there.
     """
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
+    # As torch splits it.
+    if shutil.which(shlex.split(compiler)[0]) is None:
         raise KanjiDiffusionError(
             f"Parameter `{parameter}` is on, but torch.compile needs the C++ compiler {compiler}, which is not there: "
-            "install it (on Debian `apt install g++`), or set the parameter to off."
+            "install it (on Debian `apt install g++ python3-dev`), or set the parameter to off."
         )
 
 

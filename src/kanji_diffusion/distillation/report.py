@@ -80,7 +80,7 @@ def draw_checked(drawing: Mapping[str, Way], asked: pd.DataFrame) -> pd.DataFram
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in drawing}
     seconds = dict.fromkeys(drawing, 0.0)
     for way in drawing.values():
-        way(prompts[:1], seeds[:1])  # makes what the later calls reuse
+        way(prompts[:_BLOCK], seeds[:_BLOCK])  # makes what the later calls reuse
     with Progress("teacher and student drawing", len(asked), unit="picture") as progress:
         for first in range(0, len(asked), _BLOCK):
             here = slice(first, first + _BLOCK)

@@ -55,7 +55,7 @@ def draw_teacher(
         `noise` and `latents` `[N, C, h, w]`, in temporary files that are memory-mapped; `states` `[K, L, D]` of the
         distinct captions; `rows` int64 `[N]` of the states.
     """
-    settings = place(model, settings)
+    settings = place(model, settings, min(_BLOCK, len(prompts)))
     distinct = list(dict.fromkeys(prompts["prompt"]))
     states = TextEncoder(model.tokenizer, model.text_encoder).states(["", *distinct])
     numbers = {text: row for row, text in enumerate(distinct)}

@@ -17,8 +17,8 @@ from kanji_diffusion.evaluation.intervals import interval
 from kanji_diffusion.evaluation.reading import score_ocr, score_readings
 from kanji_diffusion.evaluation.settings import GridSettings
 from kanji_diffusion.imaging.pictures import decode_images
-from kanji_diffusion.sampling.prompts import draw_prompts
-from kanji_diffusion.sampling.sampler import SamplingSettings, draw
+from kanji_diffusion.sampling.prompts import BLOCK, draw_prompts
+from kanji_diffusion.sampling.sampler import DrawingSettings, SamplingSettings, draw, place
 
 # Pictures that tell whether samples are what a model draws.
 _COMPARED = 4
@@ -54,13 +54,15 @@ def compare_sampling(
         gain over the least guidance with the same sampler and steps, prompt by prompt.
     """
     chosen = rows_in_turn(samples, grid.prompts)
+    # The last bit of a picture depends on the batch: that of the blocks in which the samples were drawn.
+    together = min(BLOCK, len(samples))
     samples, scores = samples.iloc[chosen], scores.iloc[chosen].reset_index(drop=True)
     # No preset may take the place of what the grid sets.
     sampling = sampling.model_copy(update={"preset": None})
     least_guidance: dict[tuple[str, int], pd.DataFrame] = {}
     rows = []
     for settings in _combinations(grid, sampling):
-        drawn = settings == sampling and _is_drawn_by(model, samples.head(_COMPARED), settings)
+        drawn = settings == sampling and _is_drawn_by(model, samples.head(_COMPARED), place(model, settings, together))
         reading = scores if drawn else _draw_and_read(model, samples, recogniser, settings, cluster)
         base = least_guidance.setdefault((settings.sampler, settings.steps), reading)
         row = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance_scale")}
@@ -97,7 +99,7 @@ def _combinations(grid: GridSettings, sampling: SamplingSettings) -> Iterator[Sa
         yield sampling.model_copy(update={"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale})
 
 
-def _is_drawn_by(model: StableDiffusionPipeline, samples: pd.DataFrame, settings: SamplingSettings) -> bool:
+def _is_drawn_by(model: StableDiffusionPipeline, samples: pd.DataFrame, settings: DrawingSettings) -> bool:
     """Whether `samples` are what the model draws with these settings, to the bit."""
     pictures = draw(model, samples["prompt"].tolist(), samples["seed"].tolist(), settings)
     return np.array_equal(pictures, decode_images(samples))

@@ -14,8 +14,8 @@ from kanji_diffusion.core.progress import Progress
 from kanji_diffusion.imaging.pictures import encode_images
 from kanji_diffusion.sampling.sampler import DrawingSettings, draw
 
-# Pictures that are sent to a worker at once.
-_BLOCK = 64
+BLOCK = 64
+"""Pictures that are sent to a worker at once."""
 
 
 def draw_requests(
@@ -48,7 +48,7 @@ def draw_prompts(
     Raises:
         KanjiDiffusionError: As `sampler.draw`, or if the cluster has no room for the workers.
     """
-    size = settings.batch_size or _BLOCK
+    size = settings.batch_size or BLOCK
     blocks = [(prompts[first : first + size], seeds[first : first + size]) for first in range(0, len(prompts), size)]
     pictures = []
     with Progress("sampling", len(prompts), unit="picture") as progress:

@@ -62,7 +62,7 @@ class DrawingSettings(Settings):
         None,
         ge=1,
         le=1024,
-        description="Pictures drawn at once; null for equal batches of at most 64, as far as the memory goes.",
+        description="Pictures drawn at once; null for equal batches of at most 64, fewer if memory is short.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "float32", description="Of the network; auto is bfloat16 where the hardware has units for it."
@@ -211,8 +211,9 @@ def sample(
 ) -> np.ndarray:
     """Draw one picture for each caption.
 
-    Every batch is computed at its full size, a short one filled up with copies: the kernels, and with them the bits of
-    a picture, are then the same whatever it is drawn with.
+    Every batch is computed at its full size, a short one filled up with copies: for one `batch_size` the kernels, and
+    with them the bits of a picture, are then the same whatever it is drawn with. A size that is not given follows the
+    number of pictures.
 
     Args:
         unet: The denoiser, in evaluation mode.

@@ -180,12 +180,12 @@ class ComponentLoss:
         """Loss of one batch of `pixels` and `labels`."""
         logits, labels = module(batch["pixels"]).float(), batch["labels"]
         each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=_IGNORED)
-        held, empty = ((labels > NOTHING).flatten(), (labels == NOTHING).flatten())
-        loss = torch.stack([(each * part).sum() / part.sum().clamp(min=1) for part in (held, empty)]).sum()
-        full = labels > NOTHING
-        right = full.clone()
-        right[full] = logits[full].argmax(dim=1) == labels[full]
-        share = right.sum(dim=1) / full.sum(dim=1)
+        held, empty = labels > NOTHING, labels == NOTHING
+        parts = held.flatten(), empty.flatten()
+        loss = torch.stack([(each * part).sum() / part.sum().clamp(min=1) for part in parts]).sum()
+        right = held.clone()
+        right[held] = logits[held].argmax(dim=1) == labels[held]
+        share = right.sum(dim=1) / held.sum(dim=1)
         return LossOutput(loss, {"right": share})
 
 

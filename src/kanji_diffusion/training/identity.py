@@ -24,7 +24,7 @@ from kanji_diffusion.core.fingerprint import fingerprint, tensors_fingerprint
 from kanji_diffusion.training.protocols import IndexedDataset, Loss
 from kanji_diffusion.training.settings import TrainingSettings, with_resolved_precision
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised by one with every change of the code that changes what a training run ends with (see CONTRIBUTING.md)."""
 
 _LIBRARIES = ("diffusers", "transformers", "open_clip_torch")

@@ -45,7 +45,8 @@ class TrainingSettings(Settings):
         "auto", description="Of forward and backward pass; auto is bfloat16 where the hardware has units for it."
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="Whether torch.compile is used; auto compiles on accelerators only."
+        "auto",
+        description="Whether torch.compile is used, on a CPU by a C++ compiler; auto compiles on accelerators only.",
     )
     report_every: int = Field(20, ge=1, description="Steps between reports of the metrics.")
     sheet_every: int = Field(0, ge=0, description="Steps between sheets of samples; 0 for none.")
