@@ -11,7 +11,7 @@ Its prompts are the captions that characters are drawn from.
   (50 PNDM steps, guidance 7.5, lists of prompts and generators), in turn, and prints the ratio of their speeds.
 - `candidates` prints the reading score when the best of 1, 2 and 4 is kept by the recogniser, and the cost. The same
   recogniser then reads what it chose: an upper bound for any other reader.
-- `few` prints what 1, 2, 4, ... pictures take with `fast`, in turn.
+- `few` prints what 1, 2, 4, ... pictures take with `fast`, by turns.
 
 All take less than eight minutes on two cores.
 """

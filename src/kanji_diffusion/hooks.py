@@ -30,7 +30,7 @@ from kanji_diffusion.datasets import FontFileDataset, PictureFolderDataset, RawP
 from kanji_diffusion.datasets.local import refuse_unsavable
 from kanji_diffusion.diffusion.text import TRAINED
 from kanji_diffusion.parameters import (
-    check_devices,
+    check_hardware,
     check_sources,
     check_together,
     refuse_other_kinds,
@@ -193,7 +193,7 @@ class ProjectHooks:
             if not is_parameter(name):
                 _pin(name, catalog)
         paths = sorted(name.removeprefix("params:") for name in pipeline.inputs() if name.startswith("params:"))
-        check_devices(self._parameters, paths)
+        check_hardware(self._parameters, paths)
         check_sources(self._parameters, paths, partial(catalog.load, "earlier_models"))
         _set_threads(configured_parameters().get("threads"))
 

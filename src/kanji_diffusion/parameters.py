@@ -258,7 +258,7 @@ def _check_lora(stages: Mapping[str, StageSettings]) -> None:
             )
 
 
-def check_devices(parameters: Mapping[str, Any], paths: Iterable[str]) -> None:
+def check_hardware(parameters: Mapping[str, Any], paths: Iterable[str]) -> None:
     """Refuse a device or a compiler that is not there, before hours of work lead to the model that is to use it.
 
     Args:

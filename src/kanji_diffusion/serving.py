@@ -114,7 +114,7 @@ class TextToKanji(PythonModel):
         return next(iter(plan_word(self._model.planner, prompt, 1)), None)
 
     def _draw(self, prompts: list[str], requests: list[Request]) -> np.ndarray:
-        """Rows with the same settings are drawn together; of the others a picture depends on their number alone."""
+        """Rows with the same settings are drawn together, in batches whose size follows their number."""
         alike: dict[tuple[int, float], list[int]] = {}
         for row, request in enumerate(requests):
             sampling = request.sampling(self._sampling)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
 from tests.hub_models import SCHEDULE, UNET, WIDTH, hub_folder, stock_picture
 
@@ -46,14 +47,12 @@ def test_without_a_step_of_training_it_draws_what_the_stock_pipeline_draws(hub_f
     classic = DrawingSettings(sampler="plms", steps=50, guidance_scale=7.5, batch_size=1, device="cpu")
     (drawn,) = draw(TextToKanji.from_pretrained(tmp_path).pipeline, [PROMPT], [3], classic)
     assert drawn.std() > 10
-    published, stock = (
-        StableDiffusionPipeline.from_pretrained(folder, safety_checker=None) for folder in (hub_folder, tmp_path)
-    )
-    theirs = stock_picture(stock, PROMPT, 3, classic)
-    assert np.array_equal(theirs, stock_picture(published, PROMPT, 3, classic))
-    # We decode in another memory layout, which rounds a few pixels otherwise; random weights hardly heed the prompt.
-    assert np.abs(theirs - drawn).max() <= 1
-    assert (theirs != drawn).mean() < 0.01 < 0.1 < (stock_picture(stock, "fire", 3, classic) != theirs).mean()
+    for folder in (hub_folder, tmp_path):
+        stock = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+        # As ours is: another memory layout rounds a few pixels otherwise.
+        stock.vae.to(memory_format=torch.channels_last)
+        assert np.array_equal(drawn, stock_picture(stock, PROMPT, 3, classic)), folder
+    assert not np.array_equal(drawn, stock_picture(stock, "fire", 3, classic))
 
 
 def test_published_latents_are_scaled_and_stay_what_they_are(hub_folder, pictures):

@@ -22,8 +22,8 @@ CHARACTERS = "一口日木火水山花雨学人入大犬年車音空金青右左
 
 
 @pytest.fixture(scope="module")
-def planted(raw_data):
-    """The default faces with 2 % of bad glyphs, and captions."""
+def drawn(raw_data):
+    """Glyphs of the default faces, and captions."""
     configured = yaml.safe_load((PROJECT_ROOT / "conf/base/parameters_render_glyphs.yml").read_text())
     settings = fonts.FontSettings(**configured["fonts"])
     entries = dictionary.read_kanjidic2(raw_data / "kanjidic2.xml.gz")
@@ -36,14 +36,23 @@ def planted(raw_data):
     )
     glyphs = split.split_glyphs(table, chosen, split.SplitSettings())
     styles = sorted(glyphs["style"].unique())
-    return plant(glyphs, 0.02, seed=1), captioning.write_captions(chosen, styles, captions.CaptionSettings())
+    return glyphs, captioning.write_captions(chosen, styles, captions.CaptionSettings())
+
+
+@pytest.fixture(scope="module")
+def planted(drawn):
+    """The glyphs with 2 % of bad ones, and captions."""
+    return plant(drawn[0], 0.02, seed=1), drawn[1]
 
 
 @pytest.fixture(scope="module")
 def filtered(planted, tmp_path_factory):
-    """What the nodes of filter_glyphs make of them with the default filter and small models."""
-    glyphs, caption_table = planted
-    settings, work = RecogniserSettings(channels=(16, 32, 48)), tmp_path_factory.mktemp("checkpoints")
+    return filter_planted(*planted, tmp_path_factory.mktemp("checkpoints"))
+
+
+def filter_planted(glyphs, caption_table, work):
+    """What the nodes of filter_glyphs make of glyphs with the default filter and small models."""
+    settings = RecogniserSettings(channels=(16, 32, 48))
     training = TrainingSettings(
         steps=250, batch_size=48, learning_rate=0.005, warmup_steps=20, ema_decay=0.98, device="cpu", decay="cosine"
     )
@@ -65,14 +74,17 @@ def filtered(planted, tmp_path_factory):
     return reader, report, scores, selected
 
 
-def test_planted_glyphs_are_found_and_good_ones_kept(planted, filtered):
-    glyphs, (kept, *_) = planted[0], filtered[3]
-    found, lost = found_and_lost(glyphs, kept)
+def test_planted_glyphs_are_found_and_good_ones_kept(drawn, planted, filtered, tmp_path):
+    outcomes = [found_and_lost(planted[0], filtered[3][0])]
+    # One planting has ten bad glyphs of a style: too few to tell 95 % from all.
+    for seed in (2, 3):
+        glyphs = plant(drawn[0], 0.02, seed)
+        kept, *_ = filter_planted(glyphs, drawn[1], tmp_path / str(seed))[3]
+        outcomes.append(found_and_lost(glyphs, kept))
+    found, lost = (pd.concat(tables) for tables in zip(*outcomes, strict=True))
     assert set(found.index.get_level_values("planted")) == set(KINDS)
     by_style = found.groupby("style")[["sum", "size"]].sum()
-    # Ten are planted in each style; which of them is missed depends on the last bits of a training.
-    assert by_style["sum"].sum() / by_style["size"].sum() >= 0.95, found
-    assert (by_style["sum"] / by_style["size"] >= 0.9).all(), found
+    assert (by_style["sum"] / by_style["size"] >= 0.95).all(), found
     assert (lost["mean"] <= 0.02).all(), lost
 
 
